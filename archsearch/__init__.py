@@ -1,0 +1,28 @@
+"""archsearch: neural architecture search on Ray, from a YAML file to a frontier of networks.
+
+>>> import archsearch
+>>> run = archsearch.search("confs/petridish_digits.yaml")
+>>> run.frontier()
+>>> model = run.load(run.frontier()[-1]["id"])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from archsearch.api import Run as Run
+    from archsearch.api import load_run as load_run
+    from archsearch.api import resume as resume
+    from archsearch.api import search as search
+
+__all__ = ["Run", "load_run", "resume", "search"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when first used: `import archsearch` and the command line's help stay fast.
+    if name in __all__:
+        from archsearch import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'archsearch' has no attribute {name!r}")
