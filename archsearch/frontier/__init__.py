@@ -1,0 +1,19 @@
+"""Which models are worth their cost: dominance, the lower convex hull and its band, sampling, hypervolume.
+
+Everything here works on plain numbers and knows nothing of runs, so it can be called by itself.
+"""
+
+from archsearch.frontier.hull import best, convex_hull
+from archsearch.frontier.incremental import Frontier
+from archsearch.frontier.pareto import hypervolume, pareto_front
+from archsearch.frontier.sampling import hull_probabilities, sample_from_hull
+
+__all__ = [
+    "Frontier",
+    "best",
+    "convex_hull",
+    "hull_probabilities",
+    "hypervolume",
+    "pareto_front",
+    "sample_from_hull",
+]
