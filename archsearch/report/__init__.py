@@ -1,0 +1,14 @@
+"""What a run leaves for people: tables, pictures, the gallery of its frontier. Reads points, never the store itself."""
+
+from archsearch.report.files import write_report
+from archsearch.report.tables import COLUMNS, frontier_table
+from archsearch.report.view import FrontierView, quantity, summary
+
+__all__ = [
+    "COLUMNS",
+    "FrontierView",
+    "frontier_table",
+    "quantity",
+    "summary",
+    "write_report",
+]

@@ -1,0 +1,134 @@
+"""The run's tables: TSV files for programs and spreadsheets, and the frontier for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from archsearch.jobs import JSON, InputError
+from archsearch.report.view import FrontierView, is_seed, number, quantity
+from archsearch.store import Point
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: Columns of TensorWatch's own counts, which differ from ``madds`` and ``flops``; empty where it was not asked.
+TENSORWATCH = ("MAdd", "flops", "duration", "mread", "mwrite", "inference_memory", "parameters")
+COLUMNS = (
+    "id",
+    "job_stage",
+    "cells",
+    "reductions",
+    "nodes",
+    *TENSORWATCH,
+    "train_best_epoch",
+    "train_best_top1",
+    "val_best_epoch",
+    "val_best_top1",
+    "test_best_epoch",
+    "test_best_top1",
+    "parent_id",
+    "sampling_count",
+)
+
+
+def tsv(points: Iterable[Point]) -> str:
+    """The points as tab-separated text with a header, one line each; what is not known is empty. top1 is a share."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, delimiter="\t", lineterminator="\n")
+    writer.writeheader()
+    for point in points:
+        writer.writerow({column: _text(value) for column, value in _row(point).items()})
+    return out.getvalue()
+
+
+def _row(point: Point) -> dict[str, JSON]:
+    metrics = point.metrics
+    counted = {str(key).lower(): value for key, value in (metrics.get("tensorwatch") or {}).items()}
+    row: dict[str, JSON] = {"id": point.id, "job_stage": str(point.stage), **macro(point.arch)}
+    row |= {name: counted.get(name.lower()) for name in TENSORWATCH}
+    for split in ("train", "val", "test"):
+        error = number(point, f"{split}_error")
+        row[f"{split}_best_epoch"] = None if error is None else metrics.get("best_epoch")
+        row[f"{split}_best_top1"] = None if error is None else 1.0 - error
+    return row | {"parent_id": point.parent, "sampling_count": point.sampling_count}
+
+
+def macro(arch: JSON) -> dict[str, int | None]:
+    """Cells, reductions and nodes (of the largest cell) of a description; None in a family that has no cells.
+
+    Read from the plain data, so that a run with a user's own operations can be reported without them.
+    """
+    if not isinstance(arch, Mapping) or arch.get("family", "cell") != "cell":
+        return {"cells": None, "reductions": None, "nodes": None}
+    layout = arch["layout"]
+    return {
+        "cells": len(layout),
+        "reductions": sum(bool(placed["reduction"]) for placed in layout),
+        "nodes": max(len(cell["nodes"]) for cell in arch["cells"].values()),
+    }
+
+
+def _text(value: JSON) -> str:
+    if value is None:
+        return ""
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def describe(arch: JSON) -> str:
+    """A few letters such as "3c 1r 2n 8ch", or the family's name."""
+    from archsearch.arch import Architecture, summary
+
+    try:
+        return summary(Architecture.from_json(arch))
+    except InputError:
+        return str(arch.get("family", "?")) if isinstance(arch, Mapping) else "?"
+
+
+def frontier_table(
+    points: Sequence[Point], *, cost: str = "madds", eps: float = 0.025, band_standard_errors: float = 0.0
+) -> Table:
+    """The non-dominated points, cheapest first, for a terminal: errors in percent ± one standard error, the parent's id."""
+    from rich.table import Table
+
+    view = FrontierView.of(points, cost=cost, eps=eps, band_standard_errors=band_standard_errors)
+    shown = view.pick(view.front)
+    costs = {"madds": "mult-adds", "params": "params"}
+    if view.cost not in costs:
+        costs[view.cost] = view.cost
+    tested = any(number(point, "test_error") is not None for point in shown)
+    caption = f"{len(view.points)} points, {len(view.front)} on the frontier: ● hull ({len(view.hull)}), ○ band, ★ best"
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), caption=caption, caption_justify="left")
+    table.add_column("point", justify="right", no_wrap=True)
+    table.add_column("origin", no_wrap=True)
+    table.add_column("architecture", no_wrap=True)
+    for name in (*costs.values(), "error %", *(["test %"] if tested else ())):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for index in view.front:
+        point = view.points[index]
+        origin = "seed" if is_seed(point) else "grown" if point.parent is None else f"from {point.parent}"
+        row = [str(point.id), origin, describe(point.arch), *(_quantity(point, key) for key in costs), _percent(point, "val")]
+        row += [_percent(point, "test")] if tested else []
+        table.add_row(*row, marks(view, index), style="bold" if index == view.best else "")
+    return table
+
+
+def marks(view: FrontierView, index: int) -> str:
+    """● on the hull, ○ in the band only, ★ the best."""
+    mark = "●" if index in view.hull else "○" if index in view.band else ""
+    return f"{mark} ★" if index == view.best else mark
+
+
+def _quantity(point: Point, key: str) -> str:
+    value = number(point, key)
+    return "" if value is None else quantity(value)
+
+
+def _percent(point: Point, split: str) -> str:
+    error, deviation = number(point, f"{split}_error"), number(point, f"{split}_standard_error")
+    if error is None:
+        return ""
+    return f"{100 * error:.2f}" + ("" if deviation is None or split == "test" else f" ± {100 * deviation:.2f}")
