@@ -1,0 +1,1 @@
+"""Ask/tell searchers: what to try next, as a fold over the run's events."""

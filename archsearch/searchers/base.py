@@ -1,0 +1,230 @@
+"""What searchers that train seeds and grow the frontier have in common: the fold, the budget, the order of work.
+
+Priorities for a free slot: trainings of children, then seeds, then new searches; once the search has ended and nothing
+runs any more, the band is measured on the test split.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from overrides import overrides
+
+from archsearch.arch import Architecture, cost, seed_architecture, seed_combinations
+from archsearch.jobs import (
+    JSON,
+    POOL_STAGES,
+    Event,
+    EventKind,
+    InputError,
+    Job,
+    Resources,
+    Searcher,
+    Stage,
+    derive_seed,
+)
+from archsearch.searchers.pool import Pool, PoolPoint
+from archsearch.searchers.section import BudgetSection, GrowthConfig
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a searcher is told about the run besides its own section; all of it plain data."""
+
+    seed: int
+    input: tuple[int, int, int]  # C, H, W
+    classes: int
+    budget: BudgetSection = field(default_factory=BudgetSection)
+    settings: Mapping[str, JSON] = field(default_factory=dict)  # seed_train, post_train, weak_learner
+    resources: Mapping[str, Resources] = field(default_factory=dict)  # by work name; "train" serves for the rest
+
+
+class FrontierSearcher(Searcher):
+    """Trains the seeds, then grows points of the band until a budget is used up or nothing is left to try."""
+
+    Config: ClassVar[type[GrowthConfig]] = GrowthConfig
+
+    def __init__(self, config: GrowthConfig, around: Surroundings) -> None:
+        self.config = config
+        self.around = around
+        self.budget = around.budget
+        self.pool = Pool(config.cost, config.convex_hull_eps, config.band_standard_errors)
+        self.seeds = seed_list(config, around)
+        self.next_id = 1
+        self.seeds_asked = 0
+        self.running: dict[int, Job] = {}
+        self.children: deque[int] = deque()  # finished search jobs whose child is to be trained
+        self.tried: set[str] = set()  # hashes of architectures asked to be trained
+        self.tested: set[int] = set()
+        self.device_seconds = 0.0
+        self.exhausted: str | None = None  # a clock's budget, as the run loop read it
+
+    # ------------------------------------------------------------------------------------------------------------- ask
+    @overrides
+    def ask(self, capacity: Mapping[str, int]) -> list[Job]:
+        if self.done is not None:
+            searching = any(job.work != "test" for job in self.running.values())
+            if searching or not self.config.test_frontier or not capacity.get("train"):
+                return []
+            untested = [id_ for id_ in self._worth_testing() if id_ not in self.tested]
+            return [self._test(id_) for id_ in untested[:1]]
+        for queue, propose in (("train", self._child), ("train", self._seed), (self.growth_queue, self._grow)):
+            if capacity.get(queue) and (job := propose()) is not None:
+                return [job]
+        return []
+
+    #: The queue that new growth draws on.
+    growth_queue: ClassVar[str] = "search"
+
+    @abstractmethod
+    def _grow(self) -> Job | None:
+        """The job that grows a parent sampled from the band, or None if there is none."""
+
+    def _child(self) -> Job | None:
+        """The training of the child of a finished search job."""
+        return None
+
+    def _seed(self) -> Job | None:
+        if self.seeds_asked >= len(self.seeds):
+            return None
+        return self._training(self.seeds[self.seeds_asked], Stage.SEED_TRAINED, "seed_train", None, None)
+
+    def _training(self, arch: Architecture, stage: Stage, settings: str, parent: int | None, inherit: JSON) -> Job:
+        spec = {"arch": arch.to_json(), "hash": arch.hash, "train": self.around.settings[settings], "inherit": inherit}
+        return self._job(stage, "train", spec, parent)
+
+    def _test(self, point: int) -> Job:
+        member = self.pool.points[point]
+        return self._job(Stage.EVAL, "test", {"arch": member.arch, "weights": member.weights}, point)
+
+    def _job(self, stage: Stage, work: str, spec: JSON, parent: int | None, queue: str = "train") -> Job:
+        resources = self.around.resources.get(work) or self.around.resources.get("train") or Resources()
+        seed = derive_seed(self.around.seed, "job", self.next_id)
+        return Job(self.next_id, stage, work, spec, seed, resources, queue, parent)
+
+    def _sample(self) -> PoolPoint | None:
+        """A parent, drawn with the generator of this decision; a parent that is being grown just now comes last."""
+        busy = {job.parent for job in self.running.values() if job.parent is not None}
+        return self.pool.sample(self.rng("parent"), busy)
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """The generator of the next decision, for one purpose."""
+        return np.random.default_rng(derive_seed(self.around.seed, purpose, self.next_id))
+
+    def fits(self, arch: Architecture) -> bool:
+        """Whether an architecture is new and within ``max_madd``."""
+        return arch.hash not in self.tried and (self.config.max_madd is None or cost(arch).madds <= self.config.max_madd)
+
+    def _worth_testing(self) -> list[int]:
+        frontier = self.pool.frontier
+        return sorted({*frontier.band(), *frontier.front()})
+
+    # ----------------------------------------------------------------------------------------------------------- apply
+    @overrides
+    def apply(self, event: Event) -> None:
+        if event.kind is EventKind.ASKED:
+            self._asked(Job.from_json(event.data))
+        elif event.kind is EventKind.BUDGET:
+            self._new_budget(event.data)
+        elif event.job in self.running:
+            if event.kind is EventKind.TOLD:
+                job = self.running.pop(event.job)
+                self.device_seconds += event.data["seconds"]
+                self._told(job, event.data)
+            elif event.kind in (EventKind.CANCELLED, EventKind.PRUNED):
+                self._ended(self.running.pop(event.job))
+            elif event.kind is EventKind.FAILED:
+                self.device_seconds += event.data["seconds"]
+                if event.data["final"]:
+                    self._ended(self.running.pop(event.job))
+
+    def _asked(self, job: Job) -> None:
+        self.next_id = job.id + 1
+        self.running[job.id] = job
+        if job.stage is Stage.SEED_TRAINED:
+            self.seeds_asked += 1
+        if job.stage in POOL_STAGES:
+            self.tried.add(job.spec["hash"])
+        if job.stage is Stage.EVAL and job.parent is not None:
+            self.tested.add(job.parent)
+        if job.parent in self.pool.points and job.stage in (Stage.SEARCH, Stage.SEARCH_TRAINED):
+            self.pool.points[job.parent].count += 1
+
+    def _told(self, job: Job, data: Mapping[str, Any]) -> None:
+        if job.stage in POOL_STAGES:
+            self.pool.add(job, data["metrics"], data["artifacts"])
+
+    def _ended(self, job: Job) -> None:
+        """A job ended without a result."""
+
+    def _new_budget(self, data: Mapping[str, Any]) -> None:
+        self.exhausted = data.get("exhausted")
+        for path, value in (data.get("set") or {}).items():
+            section, _, key = path.partition(".")
+            if section == "budget":
+                self.budget = BudgetSection.model_validate({**self.budget.model_dump(), key: value})
+            elif section == "search":
+                self.config = type(self.config).model_validate({**self.config.model_dump(), key: value})
+
+    # ------------------------------------------------------------------------------------------------------------ done
+    @property
+    @overrides
+    def done(self) -> str | None:
+        config, budget = self.config, self.budget
+        if self.exhausted is not None:
+            return self.exhausted
+        if config.max_hull_points is not None and len(self.pool) >= config.max_hull_points:
+            return f"max_hull_points = {config.max_hull_points} reached"
+        if budget.jobs is not None and self.next_id - 1 - len(self.tested) >= budget.jobs:
+            return f"budget.jobs = {budget.jobs} reached"
+        if budget.device_hours is not None and self.device_seconds >= budget.device_hours * 3600:
+            return f"budget.device_hours = {budget.device_hours:g} reached"
+        if self._nothing_left():
+            return "nothing is left to try" + (f" below max_madd = {config.max_madd:g}" if config.max_madd else "")
+        return None
+
+    def _nothing_left(self) -> bool:
+        """Every seed is trained, nothing runs or waits, and no member of the band can be grown."""
+        return (
+            not self.running and not self.children and self.seeds_asked >= len(self.seeds) and not self.pool.candidates()
+        )
+
+
+def seed_list(config: GrowthConfig, around: Surroundings) -> list[Architecture]:
+    """The seeds in order of cost: every macro combination that fits, no architecture twice.
+
+    Raises:
+        InputError: none fits the input or ``max_madd``.
+    """
+    combinations = seed_combinations(
+        config.n_cells,
+        config.max_cells,
+        config.n_reductions,
+        config.max_reductions,
+        config.n_nodes,
+        config.max_nodes,
+        config.widths,
+    )
+    seeds = {}
+    for choice in combinations:
+        arch = seed_architecture(
+            around.input,
+            around.classes,
+            post_op=config.post_op,
+            share_cells=config.share_cells,
+            stem=config.stem,
+            **choice,
+        )
+        if config.max_madd is None or cost(arch).madds <= config.max_madd:
+            seeds[arch.hash] = arch
+    if not seeds:
+        raise InputError(
+            f"search: none of the {len(combinations)} seeds is within max_madd = {config.max_madd}; "
+            "raise it, or lower init_node_ch, n_cells or n_nodes"
+        )
+    return sorted(seeds.values(), key=lambda arch: cost(arch).madds)

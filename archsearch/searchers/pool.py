@@ -1,0 +1,57 @@
+"""The pool of trained points, as a fold over results, with its frontier kept up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from archsearch.frontier import Frontier, sample_from_hull
+from archsearch.jobs import JSON, Job
+
+
+@dataclass(slots=True)
+class PoolPoint:
+    """One trained architecture. ``count`` is how often it was sampled as a parent."""
+
+    id: int
+    arch: JSON
+    cost: float
+    error: float
+    weights: Mapping[str, Any]
+    count: int = 0
+    exhausted: bool = False
+
+
+class Pool:
+    """Points by id and the band that parents are sampled from."""
+
+    def __init__(self, cost: str, eps: float, band_standard_errors: float) -> None:
+        self.cost = cost
+        self.points: dict[int, PoolPoint] = {}
+        self.frontier = Frontier(eps=eps, band_standard_errors=band_standard_errors)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def add(self, job: Job, metrics: Mapping[str, JSON], artifacts: Mapping[str, Any]) -> None:
+        """Take the result of a training job."""
+        point = PoolPoint(job.id, job.spec["arch"], metrics[self.cost], metrics["val_error"], artifacts["weights"])
+        self.points[job.id] = point
+        self.frontier.add(job.id, point.cost, point.error, metrics.get("val_standard_error") or 0.0)
+
+    def candidates(self) -> list[PoolPoint]:
+        """Members of the band that can still be grown, cheapest first."""
+        return [point for id_ in self.frontier.band() if not (point := self.points[id_]).exhausted]
+
+    def sample(self, rng: np.random.Generator, busy: Collection[int] = ()) -> PoolPoint | None:
+        """A parent from the band by the rule of ``sample_from_hull``; points in ``busy`` only if there is no other."""
+        candidates = self.candidates()
+        idle = [point for point in candidates if point.id not in busy] or candidates
+        if not idle:
+            return None
+        costs = np.array([point.cost for point in idle], dtype=float)
+        counts = np.array([point.count for point in idle], dtype=float)
+        return idle[sample_from_hull(costs, counts, rng)]

@@ -1,0 +1,106 @@
+"""The ``search`` and ``budget`` sections of a configuration."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from archsearch.config import Duration, Section
+from archsearch.registry import OPERATIONS, SEARCHERS
+
+CostName = Literal["madds", "flops", "params", "activation_bytes"]
+
+
+class BudgetSection(Section):
+    """When a search stops. The first limit reached ends it; ``resume --set budget.jobs=...`` extends it."""
+
+    jobs: PositiveInt | None = Field(None, description="end after this many jobs were asked")
+    wall_clock: Duration | None = Field(None, description="end after this much time with a driver running, e.g. 90s, 3h, 2d")
+    device_hours: PositiveFloat | None = Field(None, description="end after this many hours of occupied slots")
+    when_reached: Literal["drain", "cancel"] = Field(
+        "drain", description="running jobs are let finish, or cancelled; what has finished is kept either way"
+    )
+
+
+class CellSpace(Section):
+    """The seeds of a cell search and what may be attached to them (keys as in Petridish)."""
+
+    n_cells: PositiveInt = Field(3, description="cells of the smallest seed")
+    max_cells: PositiveInt = Field(3, description="cells of the largest seed")
+    n_reductions: int = Field(1, ge=0, description="reduction cells of the smallest seed")
+    max_reductions: int = Field(1, ge=0, description="reduction cells of the largest seed")
+    n_nodes: PositiveInt = Field(1, description="nodes a cell of the smallest seed")
+    max_nodes: PositiveInt = Field(1, description="nodes a cell of the largest seed")
+    init_node_ch: PositiveInt | list[PositiveInt] = Field(16, description="channels of the first cells, or a list of widths to seed")
+    stem: str = Field("conv3x3", description="the layers before the first cell")
+    post_op: Literal["proj_channels"] = Field(
+        "proj_channels", description="how a cell joins its nodes; growth needs the projection that keeps the channel count"
+    )
+    share_cells: bool = Field(True, description="cells of one type stay identical; false: each cell grows on its own")
+    primitives: list[str] = Field(
+        default_factory=lambda: [
+            "max_pool_3x3",
+            "avg_pool_3x3",
+            "skip_connect",
+            "sep_conv_3x3",
+            "sep_conv_5x5",
+            "dil_conv_3x3",
+            "dil_conv_5x5",
+        ],
+        description="operations that may be attached",
+    )
+    edges_per_node: PositiveInt = Field(3, description="(input, operation) pairs kept for a new node")
+
+    @field_validator("primitives")
+    @classmethod
+    def _known_primitives(cls, names: list[str]) -> list[str]:
+        import archsearch.arch  # noqa: F401  (registers the built-in operations)
+
+        for name in names:
+            OPERATIONS.get(name)
+        if not [name for name in names if name != "none"]:
+            raise ValueError("at least one operation other than 'none' is needed")
+        return names
+
+    @model_validator(mode="after")
+    def _ranges_fit(self) -> CellSpace:
+        for low, high in (("n_cells", "max_cells"), ("n_reductions", "max_reductions"), ("n_nodes", "max_nodes")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}")
+        if self.max_cells < 2 * self.n_reductions + 1:
+            raise ValueError(
+                f"no seed fits: {self.n_reductions} reductions need at least {2 * self.n_reductions + 1} cells "
+                f"(pattern N R N), max_cells is {self.max_cells}"
+            )
+        return self
+
+    @property
+    def widths(self) -> list[int]:
+        return self.init_node_ch if isinstance(self.init_node_ch, list) else [self.init_node_ch]
+
+
+class GrowthConfig(CellSpace):
+    """What every searcher that grows points of the frontier band shares."""
+
+    cost: CostName = Field("madds", description="the cost axis of the frontier")
+    convex_hull_eps: float = Field(0.025, ge=0, description="the band: errors up to (1 + eps) times the hull's")
+    band_standard_errors: float = Field(
+        0.0, ge=0, description="the band is at least this many standard errors wide; a small validation set needs 1"
+    )
+    max_hull_points: PositiveInt | None = Field(None, description="end when the pool has this many points")
+    max_madd: PositiveFloat | None = Field(None, description="nothing above this many multiply-adds is proposed")
+    test_frontier: bool = Field(True, description="measure the band on the test split once the search has ended")
+
+
+class SearchSection:
+    """The ``search`` section: its model is the ``Config`` of the searcher that ``name`` names."""
+
+    @classmethod
+    def model_for(cls, raw: dict[str, Any]) -> type[BaseModel]:
+        model: type[BaseModel] = SEARCHERS.get(raw.get("name", "petridish")).Config
+        return model
+
+    @classmethod
+    def models(cls) -> dict[str, type[BaseModel]]:
+        return {name: SEARCHERS.get(name).Config for name in SEARCHERS}
