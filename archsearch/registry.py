@@ -17,6 +17,7 @@ from archsearch.jobs import InputError
 
 T = TypeVar("T")
 
+
 class Registry(Generic[T]):
     """Names of one kind (``"work"``, ``"searcher"``, ``"section"``...), each standing for one object."""
 
@@ -36,9 +37,9 @@ class Registry(Generic[T]):
         def add(thing: T) -> T:
             self._scan()
             lazy = self._lazy.get(name)
+            promised = lazy.value if isinstance(lazy, EntryPoint) else lazy
             source = f"{getattr(thing, '__module__', '')}:{getattr(thing, '__qualname__', '')}"
-            own = lazy == source or (isinstance(lazy, EntryPoint) and lazy.value == source)
-            if name in self._loaded or (lazy is not None and not own):
+            if name in self._loaded or promised not in (None, source):
                 raise ValueError(f"the {self.kind} name {name!r} is already taken by {self._loaded.get(name, lazy)!r}")
             self._loaded[name] = thing
             return thing
@@ -84,6 +85,7 @@ class Registry(Generic[T]):
                     f"{self._lazy.get(point.name, self._loaded.get(point.name))!r}"
                 )
             self._lazy[point.name] = point
+
 
 #: Configuration sections by their key in the YAML file: pydantic models, owned by the rooms.
 SECTIONS: Registry[Any] = Registry(
@@ -132,4 +134,3 @@ DATASETS: Registry[Any] = Registry(
 
 #: Operations of the cell space (see ``archsearch.arch.operations``).
 OPERATIONS: Registry[Any] = Registry("operation")
-

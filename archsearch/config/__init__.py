@@ -1,0 +1,19 @@
+"""Run configurations: YAML with includes, environment variables and overrides, checked by sections that the rooms own."""
+
+from archsearch.config.editor_schema import schema
+from archsearch.config.loading import Config, from_snapshot, from_values, load, parse_override
+from archsearch.config.section import Duration, Section, parse_duration
+from archsearch.config.tree import plain
+
+__all__ = [
+    "Config",
+    "Duration",
+    "Section",
+    "from_snapshot",
+    "from_values",
+    "load",
+    "parse_duration",
+    "parse_override",
+    "plain",
+    "schema",
+]
