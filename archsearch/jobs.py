@@ -153,6 +153,7 @@ class FailureKind(StrEnum):
     DEVICE_MEMORY = "device_memory"
     NON_FINITE = "non_finite"
     EXCEPTION = "exception"
+    DAMAGED = "damaged"  # an artifact that the job needs is not what was written: the run stops and names it
     STALLED = "stalled"
     INTERRUPTED = "interrupted"  # the run asked it to stop; its checkpoint is kept
 
@@ -294,6 +295,7 @@ class Executor(ABC):
     @abstractmethod
     def submit(self, job: Job) -> None: ...
 
+    @abstractmethod
     def listen(self, listener: Callable[[Progress], bool]) -> None:
         """Who to tell of progress while ``wait`` is busy running a job itself; the answer is whether the job is to stop."""
 

@@ -163,6 +163,7 @@ class FrontierSearcher(Searcher):
         """A job ended without a result."""
 
     def _new_budget(self, data: Mapping[str, Any]) -> None:
+        """A clock's budget that was used up, or a session that begins, with budgets changed."""
         self.exhausted = data.get("exhausted")
         for path, value in (data.get("set") or {}).items():
             section, _, key = path.partition(".")
@@ -190,9 +191,7 @@ class FrontierSearcher(Searcher):
 
     def _nothing_left(self) -> bool:
         """Every seed is trained, nothing runs or waits, and no member of the band can be grown."""
-        return (
-            not self.running and not self.children and self.seeds_asked >= len(self.seeds) and not self.pool.candidates()
-        )
+        return not self.running and not self.children and self.seeds_asked >= len(self.seeds) and not self.pool.candidates()
 
 
 def seed_list(config: GrowthConfig, around: Surroundings) -> list[Architecture]:

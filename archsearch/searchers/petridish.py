@@ -92,6 +92,3 @@ class Petridish(FrontierSearcher):
                 return
         if job.parent is not None:
             self.pool.points[job.parent].exhausted = True
-
-
-

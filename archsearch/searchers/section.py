@@ -32,7 +32,9 @@ class CellSpace(Section):
     max_reductions: int = Field(1, ge=0, description="reduction cells of the largest seed")
     n_nodes: PositiveInt = Field(1, description="nodes a cell of the smallest seed")
     max_nodes: PositiveInt = Field(1, description="nodes a cell of the largest seed")
-    init_node_ch: PositiveInt | list[PositiveInt] = Field(16, description="channels of the first cells, or a list of widths to seed")
+    init_node_ch: PositiveInt | list[PositiveInt] = Field(
+        16, description="channels of the first cells, or a list of widths to seed"
+    )
     stem: str = Field("conv3x3", description="the layers before the first cell")
     post_op: Literal["proj_channels"] = Field(
         "proj_channels", description="how a cell joins its nodes; growth needs the projection that keeps the channel count"

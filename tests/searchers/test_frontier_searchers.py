@@ -38,7 +38,10 @@ def outcome(job: Job) -> dict[str, Any]:
         ops = job.spec["learner"]["primitives"]
         ranked = {}
         for name in arch.cells:
-            pairs = [[s, op, float(a)] for (s, op), a in zip(itertools.product(["s0", "s1"], ops), rng.uniform(-1, 1, 99), strict=False)]
+            pairs = [
+                [s, op, float(a)]
+                for (s, op), a in zip(itertools.product(["s0", "s1"], ops), rng.uniform(-1, 1, 99), strict=False)
+            ]
             ranked[name] = sorted(pairs, key=lambda pair: -abs(pair[2]))
         return {"metrics": {"ranked": ranked}, "artifacts": {"candidates": ref}, "seconds": 1.0}
     if job.work == "test":
@@ -106,7 +109,9 @@ def test_ids_are_unique_and_lineage_is_complete(make, slots):
             assert job.parent is None
         elif job.stage is Stage.SEARCH_TRAINED:
             above = jobs[job.parent]
-            assert above.stage is Stage.SEARCH if make is petridish else above.stage in (Stage.SEED_TRAINED, Stage.SEARCH_TRAINED)
+            assert (
+                above.stage is Stage.SEARCH if make is petridish else above.stage in (Stage.SEED_TRAINED, Stage.SEARCH_TRAINED)
+            )
         elif job.stage is Stage.SEARCH:
             assert jobs[job.parent].stage in (Stage.SEED_TRAINED, Stage.SEARCH_TRAINED)
     assert len({job.seed for job in jobs.values()}) == len(jobs)
@@ -181,7 +186,11 @@ def test_max_madd_bounds_what_is_proposed_and_ends_the_search(make):
 
 @pytest.mark.parametrize(
     ("budget", "keys", "reason"),
-    [({}, {"max_hull_points": 6}, "max_hull_points"), ({"jobs": 9}, {}, "budget.jobs"), ({"device_hours": 0.003}, {}, "device_hours")],
+    [
+        ({}, {"max_hull_points": 6}, "max_hull_points"),
+        ({"jobs": 9}, {}, "budget.jobs"),
+        ({"device_hours": 0.003}, {}, "device_hours"),
+    ],
 )
 def test_each_budget_ends_the_search_and_the_band_is_tested(budget, keys, reason):
     bench = Bench(petridish(budget, **keys)).run()

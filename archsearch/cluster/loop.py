@@ -1,0 +1,379 @@
+"""The run loop: asks the searcher, commits, submits, tells. The store is ahead of the cluster, never behind it.
+
+Every change is an event. Events are folded in memory as they are made, committed in one transaction, and only then are
+the jobs that they cause submitted; so a driver killed between any two instructions leaves a history from which
+``RunLoop`` goes on: jobs that were asked and not ended are started again under their own ids and seeds.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from archsearch.cluster.section import ClusterSection
+from archsearch.jobs import (
+    JSON,
+    RETRIED,
+    Completion,
+    Event,
+    EventKind,
+    Executor,
+    Failure,
+    FailureKind,
+    Job,
+    Progress,
+    Result,
+    Searcher,
+    Store,
+    StoreUnavailable,
+)
+from archsearch.store import Artifacts, RunState
+
+
+class Observer(ABC):
+    """Watches a run: the live display on a terminal, one line an event elsewhere, nothing in tests."""
+
+    @abstractmethod
+    def on_events(self, loop: RunLoop, events: list[Event]) -> None:
+        """Called after each commit."""
+
+    @abstractmethod
+    def on_tick(self, loop: RunLoop) -> None:
+        """Called a few times a second."""
+
+    @abstractmethod
+    def on_message(self, text: str) -> None:
+        """Something that the user should know now."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a driver's session ended. ``state`` is done, failed or interrupted."""
+
+    state: str
+    reason: str
+
+    @property
+    def exit_code(self) -> int:
+        return {"done": 0, "failed": 3, "interrupted": 130}[self.state]
+
+
+@dataclass
+class Attempt:
+    """An attempt that runs now. ``sign`` is when it last showed life, on the executor's clock."""
+
+    job: Job
+    sign: float
+
+
+class RunLoop:
+    """One driver's session on a run.
+
+    Args:
+        store, artifacts: the run's, opened for writing.
+        wall_clock: seconds that drivers may spend on the run in all, or None.
+        drain: whether running jobs may finish when a budget is used up.
+        reached: called with the name of each crash point, for tests that kill the driver there.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        artifacts: Artifacts,
+        searcher: Searcher,
+        policy: ClusterSection,
+        *,
+        wall_clock: float | None = None,
+        drain: bool = True,
+        observer: Observer | None = None,
+        reached: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self.store = store
+        self.artifacts = artifacts
+        self.searcher = searcher
+        self.policy = policy
+        self.wall_clock = wall_clock
+        self.drain = drain
+        self.observer = observer
+        self.reached = reached
+        self.state = RunState()
+        self.progress: dict[int, Mapping[str, JSON]] = {}
+        self.running: dict[int, Attempt] = {}
+        self.waiting: list[tuple[float, Job]] = []  # (due, job): to be started again
+        self.held: dict[int, str] = {}  # failed before anything succeeded: abandoned only once something has
+        self.stopping = False
+        self._events: list[Event] = []
+        self._submissions: list[Job] = []
+        self._attempts: Counter[int] = Counter()
+        self._losses: Counter[int] = Counter()
+        self._told = 0
+        self._session_fails: Counter[bool] = Counter()  # ended jobs of this session: True = abandoned
+        self._past = 0.0  # seconds of earlier sessions
+        self._session_start: float | None = None
+        self._last_time = 0.0
+        self._asked_to_stop: float | None = None
+        self._damage: str | None = None
+        for event in store.events():
+            self._fold(event)
+
+    # ------------------------------------------------------------------------------------------------------------- run
+    def run(self, executor: Executor, session: Mapping[str, JSON], changes: Mapping[str, JSON] | None = None) -> Outcome:
+        """Drive the run until it is done, stopped or interrupted.
+
+        Args:
+            session: what is said of this session in the history (versions, executor, host).
+            changes: budgets and resources that ``resume --set`` changed, by path.
+        """
+        self.executor = executor
+        executor.listen(self.take_progress)
+        self._emit(EventKind.BUDGET, None, {"resumed": True, "session": dict(session), "set": dict(changes or {})})
+        self.waiting = [(0.0, job) for job in self._unfinished()]
+        self._flush()
+        while True:
+            self._keep_time()
+            outcome = self._failing()
+            if outcome is None:
+                self._start()
+                outcome = self._outcome()
+            self._flush()
+            if outcome is not None:
+                self._emit(EventKind.STOPPED, None, {"state": outcome.state, "reason": outcome.reason})
+                self._flush()
+                return outcome
+            for item in executor.wait(self._patience()):
+                if isinstance(item, Progress):
+                    self.take_progress(item)
+                else:
+                    self._take(item)
+            if self.observer:
+                self.observer.on_tick(self)
+
+    def request_stop(self) -> None:
+        """Ask for an orderly end: nothing new is submitted, running jobs write their checkpoints. Safe in a signal handler."""
+        self.stopping = True
+
+    def spent(self, now: float) -> float:
+        """Seconds that drivers have spent on the run up to ``now``."""
+        return self._past + (max(0.0, now - self._session_start) if self._session_start is not None else 0.0)
+
+    # ------------------------------------------------------------------------------------------------------------ fold
+    def _fold(self, event: Event) -> None:
+        self.state.apply(event)
+        self.searcher.apply(event)
+        if event.kind is EventKind.BUDGET and "session" in event.data:
+            self._past = self.spent(self._last_time)
+            self._session_start = event.time
+            self._session_fails.clear()
+        self._last_time = event.time
+        if event.job is None:
+            return
+        if event.kind is EventKind.STARTED:
+            self._attempts[event.job] = event.data["attempt"]
+        elif event.kind is EventKind.TOLD:
+            self._told += 1
+            self._session_fails[False] += 1
+        elif event.kind is EventKind.FAILED:
+            self._losses[event.job] += event.data["kind"] in RETRIED
+            self._session_fails[True] += bool(event.data["final"])
+
+    def _unfinished(self) -> list[Job]:
+        """Jobs that were asked and have not ended, in the order in which they were asked."""
+        return [record.job for record in self.state.jobs.values() if not record.ended]
+
+    def _emit(self, kind: EventKind, job: int | None, data: Mapping[str, JSON]) -> None:
+        event = Event(self.state.last_number + 1, self.executor.now(), kind, job, data)
+        self._fold(event)
+        self._events.append(event)
+
+    def _flush(self) -> None:
+        """Commit what happened, then submit what it caused. Nothing is submitted that is not in the store."""
+        if self._events:
+            self.reached("commit.before")
+            self._commit()
+            self.reached("commit.after")
+            events, self._events = self._events, []
+            if self.observer:
+                self.observer.on_events(self, events)
+            for event in events:
+                if event.kind is EventKind.TOLD and event.job is not None:
+                    self.artifacts.drop_checkpoints(event.job)
+        jobs, self._submissions = self._submissions, []
+        for job in jobs:
+            self.reached("submit.before")
+            self.executor.submit(job)
+            self.reached("submit.after")
+
+    def _commit(self) -> None:
+        pause = 0.2
+        while True:
+            try:
+                return self.store.commit(self._events)
+            except StoreUnavailable as error:
+                if self.stopping:
+                    raise
+                self._say(f"paused: {error} (trying again in {pause:.1f} s; nothing is lost meanwhile)")
+                time.sleep(pause)
+                pause = min(10.0, 2 * pause)
+
+    def _say(self, text: str) -> None:
+        if self.observer:
+            self.observer.on_message(text)
+
+    # ----------------------------------------------------------------------------------------------------------- start
+    def _start(self) -> None:
+        """Fill free slots: jobs to be started again first, then what the searcher asks for."""
+        if self.stopping:
+            return
+        now = self.executor.now()
+        for entry in sorted((entry for entry in self.waiting if entry[0] <= now), key=lambda entry: entry[1].id):
+            if self.executor.capacity(self._submissions).get(entry[1].queue, 0) < 1:
+                return
+            self.waiting.remove(entry)
+            self._launch(entry[1])
+        while True:
+            capacity = self.executor.capacity(self._submissions)
+            jobs = self.searcher.ask(capacity) if any(capacity.values()) else []
+            jobs = [job for job in jobs if capacity.get(job.queue, 0) > 0][:1]
+            if not jobs:
+                return
+            self._emit(EventKind.ASKED, jobs[0].id, jobs[0].to_json())
+            self._launch(jobs[0])
+
+    def _launch(self, job: Job) -> None:
+        attempt = job.again(self._attempts[job.id] + 1)
+        self._emit(EventKind.STARTED, job.id, {"attempt": attempt.attempt})
+        self.running[job.id] = Attempt(attempt, self.executor.now())
+        self._submissions.append(attempt)
+
+    # ------------------------------------------------------------------------------------------------------------ take
+    def take_progress(self, item: Progress) -> bool:
+        """Take a sign of life; returns whether the job is to stop."""
+        attempt = self.running.get(item.job)
+        if attempt is not None and attempt.job.attempt == item.attempt:
+            attempt.sign = self.executor.now()
+            self.progress[item.job] = item.data
+        if self.observer:
+            self.observer.on_tick(self)
+        return self.stopping
+
+    def _take(self, done: Completion) -> None:
+        attempt = self.running.get(done.job)
+        if attempt is None or attempt.job.attempt != done.attempt:
+            return  # an attempt that was given up: its artifacts are collected later
+        del self.running[done.job]
+        self.progress.pop(done.job, None)
+        if isinstance(done.outcome, Result):
+            data = {
+                "attempt": done.attempt,
+                "metrics": dict(done.outcome.metrics),
+                "artifacts": {name: ref.to_json() for name, ref in done.outcome.artifacts.items()},
+                "seconds": done.seconds,
+                "node": done.node,
+            }
+            self._emit(EventKind.TOLD, done.job, data)
+            self._release_held()
+        else:
+            self._failed(attempt.job, done.outcome, done.seconds)
+
+    def _failed(self, job: Job, failure: Failure, seconds: float) -> None:
+        retry = failure.kind in RETRIED and self._losses[job.id] + 1 < self.policy.max_attempts
+        hold = failure.kind not in RETRIED and failure.kind is not FailureKind.INTERRUPTED and self._told == 0
+        again = retry or hold or failure.kind in (FailureKind.INTERRUPTED, FailureKind.DAMAGED)
+        self._fail_event(job.id, job.attempt, failure, seconds, final=not again)
+        if retry:
+            delay = self.policy.backoff * 2 ** (self._losses[job.id] - 1)
+            self.waiting.append((self.executor.now() + delay, job))
+        elif failure.kind is FailureKind.DAMAGED:
+            self._damage = failure.message
+        elif hold:
+            self.held[job.id] = failure.message
+        elif failure.kind is FailureKind.INTERRUPTED and not self.stopping:
+            self.waiting.append((self.executor.now(), job))
+
+    def _fail_event(self, job: int, attempt: int, failure: Failure, seconds: float, *, final: bool) -> None:
+        data = {
+            "attempt": attempt,
+            "kind": str(failure.kind),
+            "message": failure.message,
+            "traceback": failure.traceback,
+            "seconds": seconds,
+            "final": final,
+        }
+        self._emit(EventKind.FAILED, job, data)
+
+    def _release_held(self) -> None:
+        """Something has succeeded: what failed before was the candidates' own fault."""
+        for job, message in self.held.items():
+            failure = Failure(FailureKind.EXCEPTION, message)
+            self._fail_event(job, self._attempts[job], failure, 0.0, final=True)
+        self.held.clear()
+
+    # ------------------------------------------------------------------------------------------------------------- end
+    def _keep_time(self) -> None:
+        now = self.executor.now()
+        if self.wall_clock is not None and self.spent(now) >= self.wall_clock and self.searcher.done is None:
+            self._emit(EventKind.BUDGET, None, {"exhausted": f"budget.wall_clock = {self.wall_clock:g} s used up"})
+        for id_, attempt in list(self.running.items()):
+            if now - attempt.sign > self.policy.stall_timeout:
+                self.executor.cancel(id_, force=True)
+                del self.running[id_]
+                message = f"no sign of life for {now - attempt.sign:.0f} s (cluster.stall_timeout)"
+                self._failed(attempt.job, Failure(FailureKind.STALLED, message), now - attempt.sign)
+        if self.stopping and self._asked_to_stop is None:
+            self._asked_to_stop = now
+            for id_ in self.running:
+                self.executor.cancel(id_, force=False)
+        if self.searcher.done is not None and not self.drain:
+            self._cancel_running(self.searcher.done)
+
+    def _cancel_running(self, reason: str) -> None:
+        """Give up what runs, but for the tests of finished points."""
+        for id_, attempt in list(self.running.items()):
+            if attempt.job.work != "test":
+                self.executor.cancel(id_, force=True)
+                del self.running[id_]
+                self._emit(EventKind.CANCELLED, id_, {"attempt": attempt.job.attempt, "reason": reason})
+        for entry in [entry for entry in self.waiting if entry[1].work != "test"]:
+            self.waiting.remove(entry)
+            self._emit(EventKind.CANCELLED, entry[1].id, {"attempt": self._attempts[entry[1].id], "reason": reason})
+
+    def _failing(self) -> Outcome | None:
+        """The run's end if what fails is not the candidates' fault."""
+        if self._damage is not None:
+            return self._give_up(f"{self._damage}; restore it from a copy and resume")
+        messages = Counter(self.held.values())
+        if messages and messages.most_common(1)[0][1] >= self.policy.first_failures and len(messages) == 1:
+            return self._give_up(f"the first {len(self.held)} jobs all failed with: {next(iter(messages))}")
+        failed, ended = self._session_fails[True] + len(self.held), self._session_fails.total() + len(self.held)
+        if ended >= 10 and failed > self.policy.max_failure_share * ended:
+            return self._give_up(f"{failed} of {ended} jobs failed (cluster.max_failure_share)")
+        return None
+
+    def _outcome(self) -> Outcome | None:
+        if self.stopping:
+            asked = self._asked_to_stop
+            late = asked is not None and self.executor.now() - asked > self.policy.grace
+            return Outcome("interrupted", "asked to stop") if late or not self.running else None
+        if self.running or self.waiting or self._submissions:
+            return None
+        if self.held:
+            return self._give_up(f"every job failed, the last with: {list(self.held.values())[-1]}")
+        if self.searcher.done is not None:
+            return Outcome("done", self.searcher.done)
+        if not any(self.executor.capacity().values()):
+            return None  # no slot at the moment: the cluster is being waited for
+        return Outcome("done", "nothing is left to try")
+
+    def _give_up(self, reason: str) -> Outcome:
+        for id_ in self.running:
+            self.executor.cancel(id_, force=True)
+        return Outcome("failed", reason)
+
+    def _patience(self) -> float:
+        """Seconds to wait for something to happen: short enough for clocks and retries to be looked at in time."""
+        now = self.executor.now()
+        due = min((due for due, _ in self.waiting if due > now), default=now + 0.5)
+        return max(0.01, min(0.5, due - now)) if not self.stopping else 0.05

@@ -1,0 +1,32 @@
+"""What must stand in the environment before ray is imported: Ray reads its settings once, when it is loaded."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+
+def prepare(address: str, root: str) -> None:
+    """Set Ray's environment for a driver of the run whose artifacts are at ``root``.
+
+    Ray listens on all interfaces, so a local cluster asks for a token that only this user can read. Settings that are
+    there already are kept; a process that has imported ray before keeps Ray as it is.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TASK_OOM_RETRIES", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Every process of a local cluster inherits it: what belongs to a run can be told by its environment.
+    os.environ["ARCHSEARCH_RUN"] = root
+    if address != "local" or "ray" in sys.modules or "RAY_AUTH_MODE" in os.environ:
+        return
+    folder = Path(tempfile.mkdtemp(prefix="archsearch-ray-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}

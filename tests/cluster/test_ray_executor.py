@@ -1,0 +1,177 @@
+"""The Ray executor on a real multi-node cluster: slots, data, cancelling, lost workers and nodes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from archsearch.cluster.ray_executor import RayExecutor
+from archsearch.data import DataSection, load
+from archsearch.jobs import Completion, Failure, FailureKind, Job, Progress, Resources, Result, Stage
+
+RESOURCES = {"train": Resources(cpu=1), "petridish": Resources(cpu=1)}
+
+#: The works of these tests, as a module that a worker can import like any plug-in.
+PLUGIN = """
+import os, time
+from pathlib import Path
+from archsearch.jobs import Result
+from archsearch.registry import WORKS
+
+@WORKS.register("probe")
+def probe(spec, context):
+    data = context.data(test=spec.get("test", False))
+    return Result({"train": len(data.x_train), "test": len(data.x_test), "hash": data.hash, "threads": context.threads,
+                   "device": context.device, "node": os.environ.get("PROBE_NODE", "")})
+
+@WORKS.register("wait_for_it")
+def wait_for_it(spec, context):
+    with open(spec["log"], "a") as log:
+        log.write(f"{context.job.id} {context.job.attempt} {os.getpid()}\\n")
+    for step in range(int(spec["seconds"] * 10)):
+        time.sleep(0.1)
+        context.report(step=step)
+    return Result({"slept": spec["seconds"]})
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A head with one core; workers find the plug-in through an entry point, as a user's would."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "ray_probes.py").write_text(PLUGIN)
+    info = site / "ray_probes-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ray-probes\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[archsearch.work]\nprobe = ray_probes:probe\nwait_for_it = ray_probes:wait_for_it\n"
+    )
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), before]))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load(DataSection(name="digits", max_train=100))
+
+
+@pytest.fixture(scope="module")
+def executor(cluster, digits, tmp_path_factory):
+    said: list[str] = []
+    made = RayExecutor(
+        digits, str(tmp_path_factory.mktemp("root")), resources=RESOURCES, address=cluster.address, say=said.append
+    )
+    made.said = said  # type: ignore[attr-defined]
+    yield made
+    made.close()
+
+
+def job(id_, work="probe", **spec):
+    resources = spec.pop("resources", Resources(cpu=1))
+    return Job(id_, Stage.COMPAT, work, spec, seed=1, resources=resources)
+
+
+def ends(executor, count=1, timeout=60.0):
+    """The next completions."""
+    found, deadline = [], time.monotonic() + timeout
+    while len(found) < count and time.monotonic() < deadline:
+        found += [item for item in executor.wait(0.2) if isinstance(item, Completion)]
+    return found
+
+
+def until(condition, timeout=60.0):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.1)
+
+
+def test_the_test_split_travels_only_to_tests(executor, digits):
+    executor.submit(job(1))
+    (done,) = ends(executor)
+    assert isinstance(done.outcome, Result), done
+    assert done.outcome.metrics["train"] == 100 and done.outcome.metrics["test"] == 0
+    assert done.outcome.metrics["hash"] == digits.hash and done.outcome.metrics["device"] == "cpu"
+    assert done.seconds > 0 and done.node
+
+
+def test_slots_follow_the_cluster(executor, cluster):
+    until(lambda: executor.capacity()["train"] == 1)
+    node = cluster.add_node(num_cpus=2)
+    until(lambda: executor.capacity() == {"train": 3, "search": 3})
+    assert executor.capacity([job(1), job(2)])["train"] == 1
+    cluster.remove_node(node)
+    until(lambda: executor.capacity()["train"] == 1)
+
+
+def test_progress_arrives_and_a_job_stops_when_asked(executor, tmp_path):
+    executor.submit(job(3, "wait_for_it", seconds=30, log=str(tmp_path / "log")))
+    assert executor.capacity()["train"] == 0 and executor.slots() == {"total": 1, "busy": 1}
+    steps: list[int] = []
+    until(
+        lambda: steps.extend(i.data["step"] for i in executor.wait(0.2) if isinstance(i, Progress)) or (steps and steps[-1] > 5)
+    )
+    executor.cancel(3, force=False)
+    (done,) = ends(executor, timeout=10)
+    assert done.outcome.kind is FailureKind.INTERRUPTED and executor.capacity()["train"] == 1
+
+
+def test_a_killed_worker_is_a_lost_attempt(executor, tmp_path):
+    log = tmp_path / "log"
+    executor.submit(job(4, "wait_for_it", seconds=60, log=str(log)))
+    until(lambda: log.exists() and log.read_text().endswith("\n"))
+    os.kill(int(log.read_text().split()[2]), signal.SIGKILL)
+    (done,) = ends(executor)
+    assert isinstance(done.outcome, Failure) and done.outcome.kind is FailureKind.LOST
+    time.sleep(2.0)
+    assert len(log.read_text().splitlines()) == 1, "Ray ran it again behind our back"
+
+
+def test_a_forced_cancel_gives_no_completion_and_never_runs_again(executor, tmp_path):
+    log = tmp_path / "log"
+    executor.submit(job(5, "wait_for_it", seconds=3, log=str(log)))
+    until(lambda: log.exists() and log.read_text().endswith("\n"))
+    executor.cancel(5, force=True)
+    assert executor.capacity()["train"] == 1
+    assert ends(executor, timeout=5) == [] and len(log.read_text().splitlines()) == 1
+
+
+def test_a_removed_node_loses_the_attempt_and_another_takes_it(executor, cluster, tmp_path):
+    node = cluster.add_node(num_cpus=1, labels={"kind": "spare"})
+    until(lambda: executor.capacity()["train"] == 2)
+    log = tmp_path / "log"
+    executor.submit(job(6, "wait_for_it", seconds=60, log=str(log), resources=Resources(cpu=1, labels={"kind": "spare"})))
+    until(lambda: log.exists() and log.read_text().endswith("\n"))
+    cluster.remove_node(node)
+    (done,) = ends(executor, timeout=90)
+    assert done.outcome.kind is FailureKind.LOST
+    executor.submit(job(6).again(2))
+    (done,) = ends(executor)
+    assert isinstance(done.outcome, Result) and done.attempt == 2
+
+
+def test_without_gpus_jobs_run_on_cpus_and_say_so(executor):
+    executor.submit(job(7, resources=Resources(cpu=1, gpu=1)))
+    (done,) = ends(executor)
+    assert isinstance(done.outcome, Result) and done.outcome.metrics["device"] == "cpu"
+    assert any("run on CPUs" in text for text in executor.said)
+
+
+def test_an_exception_carries_its_traceback(executor):
+    executor.submit(job(8, "wait_for_it", seconds="many"))
+    (done,) = ends(executor)
+    assert (
+        done.outcome.kind is FailureKind.EXCEPTION
+        and "KeyError" in done.outcome.message
+        and "wait_for_it" in done.outcome.traceback
+    )

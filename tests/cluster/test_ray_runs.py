@@ -1,0 +1,167 @@
+"""Real Ray: the same results as inline, workers and drivers killed with SIGKILL, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from small_run import SMALL, asked, finish, frontier, history, results, small
+
+from archsearch.jobs import EventKind
+from archsearch.store import RunState, open_store
+
+#: After the end or a kill, no process of a run is left after this many seconds (the promise to users).
+GONE_AFTER = 90
+
+
+def processes_of(path: Path) -> list[psutil.Process]:
+    """Processes that carry the run in their environment: its driver, Ray's daemons and workers."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("ARCHSEARCH_RUN") == str(path) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+class Driver:
+    """``archsearch search`` or ``resume`` in a process of its own, on a local Ray."""
+
+    def __init__(self, path: Path, config: dict, tmp_path: Path, slots: int = 1):
+        conf = tmp_path / "conf.yaml"
+        conf.write_text(yaml.safe_dump({**config, "cluster": {**config["cluster"], "executor": "ray", "slots": slots}}))
+        verb = ["resume", str(path)] if (path / "run.db").exists() else ["search", str(conf), "--run-dir", str(path)]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self.log = (tmp_path / "driver.log").open("a")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from archsearch.cli import main; main()", *verb, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            env=environment,
+            text=True,
+        )
+
+    def end(self, timeout: float = 180) -> dict:
+        out, _ = self.process.communicate(timeout=timeout)
+        assert self.process.returncode == 0, Path(self.log.name).read_text()[-2000:]
+        return json.loads(out)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def told(path: Path) -> int:
+    return sum(kind is EventKind.TOLD for _, kind, _, _ in history(path)) if (path / "run.db").exists() else 0
+
+
+def wait_for(condition, timeout: float, what: str) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("undisturbed") / "run"
+    finish(path, SMALL)
+    return path
+
+
+def kill_the_driver(path: Path, tmp_path: Path, kills: int, undisturbed: Path) -> None:
+    """Kill the driver so many times, each once at least one more job was told, and let the last session finish."""
+    rng = random.Random(3)
+    committed: list = []
+    for _ in range(kills):
+        before = told(path)
+        driver = Driver(path, SMALL, tmp_path)
+        wait_for(lambda before=before: told(path) > before, 120, "a job is told")
+        time.sleep(rng.uniform(0, 0.5))
+        driver.kill()
+        now = history(path)
+        assert now[: len(committed)] == committed, "a committed event is missing or changed"
+        committed = now
+    end = Driver(path, SMALL, tmp_path).end()
+    assert end["state"] == "done"
+    assert history(path)[: len(committed)] == committed
+    assert asked(path) == list(range(1, len(asked(path)) + 1))
+    assert results(path) == results(undisturbed)
+    assert frontier(path) == frontier(undisturbed)
+
+
+def test_the_driver_killed_five_times(undisturbed, tmp_path):
+    path = tmp_path / "run"
+    kill_the_driver(path, tmp_path, 5, undisturbed)
+    wait_for(lambda: not processes_of(path), GONE_AFTER, "every process of the run has gone")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_the_driver_killed_twenty_times(tmp_path):
+    config = small(search={"max_hull_points": 24})
+    reference, path = tmp_path / "reference", tmp_path / "run"
+    finish(reference, config)
+    rng = random.Random(4)
+    for _ in range(20):
+        before = told(path)
+        driver = Driver(path, config, tmp_path)
+        wait_for(lambda before=before: told(path) > before, 120, "a job is told")
+        time.sleep(rng.uniform(0, 0.5))
+        driver.kill()
+    Driver(path, config, tmp_path).end(timeout=600)
+    assert asked(path) == list(range(1, len(asked(path)) + 1))
+    assert results(path) == results(reference) and frontier(path) == frontier(reference)
+    wait_for(lambda: not processes_of(path), GONE_AFTER, "every process of the run has gone")
+
+
+def test_killed_workers_cost_attempts_but_no_jobs(tmp_path):
+    """Two slots; workers are killed while they run a job; the search ends with every point it wanted."""
+    path = tmp_path / "run"
+    config = small(search={"max_hull_points": 6}, seed_train={"epochs": 25}, post_train={"epochs": 15})
+    driver = Driver(path, config, tmp_path, slots=2)
+    wait_for(lambda: told(path) >= 1, 120, "a job is told")
+    killed = 0
+    while killed < 3 and driver.process.poll() is None:
+        workers = [p for p in processes_of(path) if "ray::" in " ".join(p.cmdline()) and "_TRAINED" in " ".join(p.cmdline())]
+        for worker in workers[:1]:
+            worker.send_signal(signal.SIGKILL)
+            killed += 1
+        time.sleep(1.0)
+    end = driver.end()
+    assert killed == 3 and end["state"] == "done" and end["points"] >= 6
+    with open_store(path, write=False) as store:
+        state = RunState(store.events())
+    lost = [data for _, kind, _, data in history(path) if kind is EventKind.FAILED and data["kind"] == "lost"]
+    assert len(lost) >= 1 and not any(data["final"] for data in lost)
+    assert len(asked(path)) == len(set(asked(path))) == len(state.jobs)
+
+
+def test_a_second_driver_is_refused_and_ctrl_c_leaves_a_resumable_run(tmp_path):
+    path = tmp_path / "run"
+    config = small(search={"max_hull_points": 30}, seed_train={"epochs": 60})
+    driver = Driver(path, config, tmp_path)
+    wait_for(lambda: (path / "run.db").exists() and asked(path), 60, "a job is asked")
+    second = subprocess.run(
+        [sys.executable, "-c", "from archsearch.cli import main; main()", "resume", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert second.returncode == 2 and str(driver.process.pid) in second.stderr, second.stderr
+    driver.process.send_signal(signal.SIGINT)
+    out, _ = driver.process.communicate(timeout=60)
+    assert driver.process.returncode == 130
+    assert "archsearch resume" in json.loads(out)["resume"] and json.loads(out)["state"] == "interrupted"
+    assert "archsearch resume" in (tmp_path / "driver.log").read_text()

@@ -1,0 +1,273 @@
+"""The run loop on the inline executor: failures, retries, budgets, stops, resumes, a store that cannot be written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from small_run import history
+
+from archsearch.cluster.context import AttemptContext
+from archsearch.cluster.inline import InlineExecutor
+from archsearch.cluster.loop import Observer, RunLoop
+from archsearch.cluster.section import ClusterSection
+from archsearch.data import DataSection, load
+from archsearch.jobs import (
+    Completion,
+    EventKind,
+    FailureKind,
+    Job,
+    JobState,
+    NonFinite,
+    Result,
+    Searcher,
+    Stage,
+    StoreUnavailable,
+)
+from archsearch.registry import WORKS
+from archsearch.store import Artifacts, create_run, open_store
+
+
+@WORKS.register("test_steps")
+def steps(spec: Any, context: AttemptContext) -> Result:
+    """A job that fails as its spec says, else counts its steps into an artifact."""
+    if spec.get("raise"):
+        raise ValueError(spec["raise"])
+    if "needs" in spec:
+        Path(spec["needs"]).read_text()
+    if spec.get("diverge"):
+        raise NonFinite("loss is nan at step 3")
+    if context.job.attempt <= spec.get("memory_errors", 0):
+        raise MemoryError("not enough")
+    done = int(context.load_checkpoint() or b"0")
+    while done < spec.get("steps", 1):
+        done += 1
+        context.save_checkpoint(str(done).encode())
+        context._last_beat = 0.0  # every step is a sign of life here
+        context.report(step=done)
+    return Result(
+        {"steps": done, "madds": 1, "val_error": 0.5}, {"weights": context.save("weights.bin", b"w%d" % context.job.id)}
+    )
+
+
+class Listed(Searcher):
+    """Asks for a list of specs, in order."""
+
+    def __init__(self, specs: list[dict[str, Any]]) -> None:
+        self.specs = specs
+        self.asked = 0
+        self.told: list[int] = []
+
+    def ask(self, capacity):
+        if self.asked >= len(self.specs) or not capacity["train"]:
+            return []
+        return [Job(self.asked + 1, Stage.COMPAT, "test_steps", self.specs[self.asked], seed=1)]
+
+    def apply(self, event):
+        self.asked += event.kind is EventKind.ASKED
+        if event.kind is EventKind.TOLD:
+            self.told.append(event.job)
+
+    @property
+    def done(self):
+        return None if self.asked < len(self.specs) else "all asked"
+
+
+class Notes(Observer):
+    def __init__(self, on_tick=lambda loop: None):
+        self.messages: list[str] = []
+        self.tick = on_tick
+
+    def on_events(self, loop, events): ...
+
+    def on_tick(self, loop):
+        self.tick(loop)
+
+    def on_message(self, text):
+        self.messages.append(text)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load(DataSection(name="digits", max_train=100))
+
+
+class Bench:
+    """A run folder, and sessions on it."""
+
+    def __init__(self, path, digits):
+        self.path = path
+        self.digits = digits
+        create_run(path, config_text="", meta={"seed": 0})
+
+    def session(self, specs, *, executor=None, observer=None, wrap=lambda store: store, wall_clock=None, drain=True, **policy):
+        policy = ClusterSection(**{"backoff": 0.01, **policy})
+        artifacts = Artifacts(str(self.path))
+        with open_store(self.path, write=True) as store:
+            loop = RunLoop(wrap(store), artifacts, Listed(specs), policy, wall_clock=wall_clock, drain=drain, observer=observer)
+            return loop.run(executor or InlineExecutor(self.digits, artifacts), {"test": True}), loop
+
+
+@pytest.fixture
+def bench(tmp_path, digits):
+    return Bench(tmp_path / "run", digits)
+
+
+def states(loop):
+    return {id_: record.state for id_, record in loop.state.jobs.items()}
+
+
+def test_a_raising_and_a_diverging_candidate_do_not_end_the_search(bench):
+    outcome, loop = bench.session([{}, {"raise": "shapes differ"}, {"diverge": True}, {}])
+    assert outcome.state == "done"
+    assert states(loop) == {1: JobState.COMPLETED, 2: JobState.ABANDONED, 3: JobState.ABANDONED, 4: JobState.COMPLETED}
+    failure = loop.state.jobs[2].failure
+    assert failure.kind is FailureKind.EXCEPTION and "shapes differ" in failure.message and "in steps" in failure.traceback
+    assert loop.state.jobs[3].failure.kind is FailureKind.NON_FINITE
+
+
+def test_lost_memory_is_tried_again_up_to_max_attempts(bench):
+    outcome, loop = bench.session([{}, {"memory_errors": 2}, {"memory_errors": 9}], max_attempts=3)
+    assert outcome.state == "done"
+    assert states(loop) == {1: JobState.COMPLETED, 2: JobState.COMPLETED, 3: JobState.ABANDONED}
+    assert loop.state.jobs[2].attempts == 3 and loop.state.jobs[3].attempts == 3
+
+
+def test_the_first_jobs_all_failing_with_one_error_stop_the_run_resumably(bench, tmp_path):
+    font = tmp_path / "font.ttf"
+    outcome, loop = bench.session([{"needs": str(font)}] * 8, first_failures=3)
+    assert outcome.state == "failed" and outcome.exit_code == 3 and "font.ttf" in outcome.reason
+    assert set(states(loop).values()) == {JobState.FAILED} and len(loop.state.jobs) == 3
+    font.write_text("mended")
+    outcome, loop = bench.session([{"needs": str(font)}] * 8)
+    assert outcome.state == "done" and set(states(loop).values()) == {JobState.COMPLETED} and len(loop.state.jobs) == 8
+
+
+def test_a_failure_before_the_first_success_is_final_only_after_one(bench):
+    _, loop = bench.session([{"raise": "odd"}, {}, {}])
+    assert states(loop) == {1: JobState.ABANDONED, 2: JobState.COMPLETED, 3: JobState.COMPLETED}
+
+
+def test_too_many_failures_stop_the_run(bench):
+    specs = [{}, *[{"raise": f"error {i}"} if i % 3 else {} for i in range(30)]]
+    outcome, loop = bench.session(specs, max_failure_share=0.5)
+    assert outcome.state == "failed" and "max_failure_share" in outcome.reason
+    assert 10 <= len(loop.state.jobs) < 30
+
+
+def test_a_stopped_job_goes_on_from_its_checkpoint_as_another_attempt(bench):
+    def stop_at_third(loop):
+        if loop.progress.get(1, {}).get("step") == 3:
+            loop.request_stop()
+
+    outcome, loop = bench.session([{"steps": 10}, {}], observer=Notes(stop_at_third))
+    assert outcome.state == "interrupted" and outcome.exit_code == 130
+    assert states(loop) == {1: JobState.QUEUED}
+    seen = []
+    outcome, loop = bench.session(
+        [{"steps": 10}, {}], observer=Notes(lambda loop: seen.append(loop.progress.get(1, {}).get("step")))
+    )
+    assert outcome.state == "done" and loop.state.jobs[1].attempts == 2
+    assert next(step for step in seen if step) == 4, "the steps done before are not done again"
+    assert Artifacts(str(bench.path)).load_checkpoint(1, 9) is None, "checkpoints of an ended job are removed"
+
+
+def test_resume_repeats_no_decision_and_counts_nothing_twice(bench):
+    bench.session([{}] * 3)
+    outcome, loop = bench.session([{}] * 5)
+    assert outcome.state == "done" and loop.searcher.told == [1, 2, 3, 4, 5]
+    asked = [job for _, kind, job, _ in history(bench.path) if kind is EventKind.ASKED]
+    assert asked == [1, 2, 3, 4, 5]
+
+
+class TwiceAnswering(InlineExecutor):
+    """Reports every completion twice, the second time as if from an attempt that was given up or lost."""
+
+    name: ClassVar[str] = "twice"
+
+    def wait(self, timeout):
+        items = super().wait(timeout)
+        done = [item for item in items if isinstance(item, Completion)]
+        return (
+            items
+            + [Completion(c.job, c.attempt, c.outcome) for c in done]
+            + [Completion(c.job, c.attempt + 1, c.outcome) for c in done]
+        )
+
+
+def test_late_and_repeated_results_are_ignored(bench):
+    executor = TwiceAnswering(bench.digits, Artifacts(str(bench.path)))
+    outcome, loop = bench.session([{}] * 4, executor=executor)
+    assert outcome.state == "done" and loop.searcher.told == [1, 2, 3, 4]
+
+
+class Silent(InlineExecutor):
+    """Its first job never answers; time passes quickly."""
+
+    name: ClassVar[str] = "silent"
+    seconds = 0.0
+
+    def now(self):
+        self.seconds += 1.0
+        return 1e9 + self.seconds
+
+    def wait(self, timeout):
+        if self._queue and self._queue[0].id == 1 and self._queue[0].attempt == 1:
+            return []
+        return super().wait(0)
+
+    def cancel(self, job, *, force):
+        if force:
+            self._queue.clear()
+
+
+def test_a_job_without_a_sign_of_life_is_tried_elsewhere(bench):
+    executor = Silent(bench.digits, Artifacts(str(bench.path)))
+    outcome, loop = bench.session([{}, {}], executor=executor, stall_timeout=30)
+    assert outcome.state == "done" and loop.state.jobs[1].attempts == 2
+    failed = [data for _, kind, _, data in history(bench.path) if kind is EventKind.FAILED]
+    assert [data["kind"] for data in failed] == ["stalled"] and "stall_timeout" in failed[0]["message"]
+
+
+class Flaky:
+    """A store whose commits fail now and then, as on a full disk."""
+
+    def __init__(self, store, period):
+        self.store = store
+        self.period = period
+        self.calls = 0
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def commit(self, events):
+        self.calls += 1
+        if self.calls % self.period:
+            raise StoreUnavailable("no space left on device")
+        self.store.commit(events)
+
+
+def test_a_store_that_cannot_be_written_pauses_the_run(bench):
+    notes = Notes()
+    outcome, loop = bench.session([{}] * 2, observer=notes, wrap=lambda store: Flaky(store, 2))
+    assert outcome.state == "done" and loop.searcher.told == [1, 2]
+    assert any("no space left" in text and "trying again" in text for text in notes.messages)
+    assert [n for n, *_ in history(bench.path)] == list(range(1, loop.state.last_number + 1))
+
+
+def test_the_wall_clock_counts_all_sessions(bench):
+    executor = Silent(bench.digits, Artifacts(str(bench.path)))
+    executor.wait = lambda timeout: InlineExecutor.wait(executor, 0)  # type: ignore[method-assign]
+    _, loop = bench.session([{}] * 100, executor=executor, wall_clock=40)
+    exhausted = [
+        data["exhausted"] for _, kind, _, data in history(bench.path) if kind is EventKind.BUDGET and "exhausted" in data
+    ]
+    assert exhausted and "wall_clock" in exhausted[0]
+    assert loop.spent(executor.now()) >= 38
+
+
+def test_a_job_survives_json():
+    job = Job(7, Stage.SEARCH, "petridish", {"a": [1, 2.5, None]}, 2**60, parent=3)
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
