@@ -1,0 +1,176 @@
+"""What a run shows while it goes: a live panel on a terminal, one line an event elsewhere. All of it on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from types import TracebackType
+
+from overrides import overrides
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from archsearch.cluster.loop import Observer, RunLoop
+from archsearch.jobs import Event, EventKind, Job, JobState
+from archsearch.report import quantity
+from archsearch.searchers.base import FrontierSearcher
+
+#: Rows of the frontier that the live panel shows at most.
+MOST_ROWS = 14
+
+
+def clock(seconds: float) -> str:
+    """A duration for people: 4 s, 3:07, 2:05:11."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+class Lines(Observer):
+    """One line an event that a person would want in a log."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.start = time.time()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Nothing is held."""
+
+    @overrides
+    def on_events(self, loop: RunLoop, events: list[Event]) -> None:
+        for event in events:
+            text = self._line(loop, event)
+            if text:
+                self.console.print(f"[{event.time - self.start:7.1f} s] {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def _line(self, loop: RunLoop, event: Event) -> str:
+        if event.kind is EventKind.STOPPED:
+            return f"{event.data['state']}: {event.data['reason']}"
+        if event.kind is EventKind.BUDGET:
+            return str(event.data.get("exhausted") or "")
+        if event.job is None:
+            return ""
+        job = loop.state.jobs[event.job].job
+        head = f"job {job.id} {job.stage}"
+        if event.kind is EventKind.STARTED:
+            return f"{head} started" + (f" (attempt {event.data['attempt']})" if event.data["attempt"] > 1 else "")
+        if event.kind is EventKind.TOLD:
+            return f"{head} done in {event.data['seconds']:.1f} s{_figures(event)}"
+        if event.kind is EventKind.FAILED:
+            fate = "abandoned" if event.data["final"] else "to be tried again"
+            return f"{head} failed, {fate}: {event.data['kind']}: {event.data['message']}"
+        return f"{head} {event.kind}" if event.kind is EventKind.CANCELLED else ""
+
+    @overrides
+    def on_tick(self, loop: RunLoop) -> None:
+        """Nothing moves in a log."""
+
+    @overrides
+    def on_message(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _figures(event: Event) -> str:
+    metrics = event.data["metrics"]
+    if "val_error" in metrics:
+        return f": error {metrics['val_error']:.2%}, {quantity(metrics['madds'])} multiply-adds"
+    return f": test error {metrics['test_error']:.2%}" if "test_error" in metrics else ""
+
+
+class Panels(Observer):
+    """The live panel: slots, jobs by stage, pool, current frontier."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self.console = console
+        self.title = title
+        self.live = Live(Text("starting…"), console=console, refresh_per_second=4, transient=True)
+        self.drawn = 0.0
+
+    def __enter__(self) -> Panels:
+        self.live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.live.__exit__(kind, error, trace)
+
+    @overrides
+    def on_events(self, loop: RunLoop, events: list[Event]) -> None:
+        for event in events:
+            if event.kind is EventKind.FAILED and event.data["kind"] != "interrupted":
+                self.on_message(f"job {event.job} failed: {event.data['kind']}: {event.data['message']}")
+        self.on_tick(loop)
+
+    @overrides
+    def on_tick(self, loop: RunLoop) -> None:
+        now = time.monotonic()
+        if now - self.drawn > 0.25:
+            self.drawn = now
+            self.live.update(self._render(loop))
+
+    @overrides
+    def on_message(self, text: str) -> None:
+        self.live.console.print(text, markup=False, highlight=False)
+
+    def _render(self, loop: RunLoop) -> RenderableType:
+        slots = loop.executor.slots()
+        busy = Text.assemble((" ".join(["■"] * slots["busy"] + ["□"] * max(0, slots["total"] - slots["busy"]))[:60], "cyan"))
+        spent = clock(loop.spent(loop.executor.now()))
+        limit = f" of {clock(loop.wall_clock)}" if loop.wall_clock else ""
+        ended = "" if loop.searcher.done is None else f"  · ending: {loop.searcher.done}"
+        head = Text.assemble("slots ", busy, f" {slots['busy']}/{slots['total']}  · time {spent}{limit}{ended}")
+        body: list[RenderableType] = [head, _stages(loop), _running(loop)]
+        if isinstance(loop.searcher, FrontierSearcher):
+            body.append(_frontier(loop.searcher))
+        return Panel(Group(*body), title=self.title, title_align="left", border_style="dim")
+
+
+def _stages(loop: RunLoop) -> Text:
+    counts: dict[str, Counter[JobState]] = {}
+    for record in loop.state.jobs.values():
+        counts.setdefault(str(record.job.stage), Counter())[record.state] += 1
+    parts = [
+        f"{stage} {c[JobState.COMPLETED]}/{c.total()}"
+        + (f" ({c[JobState.ABANDONED]} abandoned)" if c[JobState.ABANDONED] else "")
+        for stage, c in counts.items()
+    ]
+    return Text("jobs  " + "  · ".join(parts))
+
+
+def _running(loop: RunLoop) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for attempt in list(loop.running.values())[:8]:
+        job: Job = attempt.job
+        figures = loop.progress.get(job.id, {})
+        share = figures.get("share")
+        bar = ProgressBar(total=1.0, completed=float(share), width=20) if isinstance(share, int | float) else Text("")
+        table.add_row(f"  {job.id:>4}", str(job.stage), bar)
+    return table
+
+
+def _frontier(searcher: FrontierSearcher) -> RenderableType:
+    pool = searcher.pool
+    ids = pool.frontier.front()
+    hull = set(pool.frontier.hull())
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("point", searcher.config.cost, "error", ""):
+        table.add_column(name, justify="left" if name == "" else "right")
+    for id_ in ids[-MOST_ROWS:]:
+        point = pool.points[id_]
+        table.add_row(str(id_), quantity(point.cost), f"{point.error:.2%}", "hull" if id_ in hull else "")
+    return Group(Text(f"pool  {len(pool)} points, {len(ids)} on the frontier, {len(pool.frontier.band())} in the band"), table)
+
+
+def observer(title: str, *, quiet: bool = False) -> Lines | Panels:
+    """The display that fits the terminal; ``quiet`` writes nothing but failures' lines are still in the store."""
+    console = Console(stderr=True, quiet=quiet)
+    return Panels(console, title) if console.is_terminal and not quiet and sys.stderr.isatty() else Lines(console)

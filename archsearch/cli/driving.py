@@ -1,0 +1,63 @@
+"""What ``search`` and ``resume`` share: the display while a run goes, and what is said at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import json as json_module
+import shlex
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from archsearch.cli.display import observer as make_observer
+
+if TYPE_CHECKING:
+    from archsearch.api import Run
+    from archsearch.cluster.loop import Observer
+
+
+def flag_overrides(*, seed: int | None = None, address: str | None = None, executor: str | None = None) -> list[str]:
+    """The flags that are short for a key of the configuration."""
+    flags = {"run.seed": seed, "cluster.address": address, "cluster.executor": executor}
+    return [f"{key}={json_module.dumps(value)}" for key, value in flags.items() if value is not None]
+
+
+def drive(start: Callable[[Observer], Run], *, title: str, json: bool) -> None:
+    """Run to the end, show the result, leave with the exit code that says how it ended."""
+    # Ray's threads print to stdout, where the result alone belongs.
+    with contextlib.redirect_stdout(sys.stderr), make_observer(title) as watching:
+        run = start(watching)
+    outcome = run.outcome
+    assert outcome is not None
+    resume = f"archsearch resume {shlex.quote(str(run.path))}"
+    if json:
+        print(json_module.dumps({**run.summary(), "resume": resume}, indent=2))
+    else:
+        show_end(run)
+    if outcome.state != "done":
+        print_error(f"{outcome.state}: {outcome.reason}\nnothing that finished is lost; go on with:  {resume}")
+    raise typer.Exit(outcome.exit_code)
+
+
+def show_end(run: Run) -> None:
+    """The frontier as a table, the best point, the files."""
+    from archsearch.api import frontier_settings
+    from archsearch.report import frontier_table
+
+    console = Console()
+    points = run.points()
+    if not points:
+        console.print("no point was trained")
+        return
+    console.print(frontier_table(points, **frontier_settings(run.config)))
+    best = run.summary()["best"]
+    load = f'python -c "import archsearch; print(archsearch.load_run({str(run.path)!r}).load({best["id"]}))"'
+    for name, text in (("files", run.path), ("picture", run.path / "convex_hull.png"), ("best model", load)):
+        console.print(f"{name:<11}{text}", highlight=False, soft_wrap=True, markup=False)
+
+
+def print_error(text: str) -> None:
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

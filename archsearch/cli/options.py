@@ -1,0 +1,17 @@
+"""Options that several verbs share, so that they are called and explained the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the configuration; may be repeated. The value is YAML."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", metavar="local|auto|HOST:PORT", help="Ray: start it here, use this machine's, or join another."),
+]

@@ -1,0 +1,36 @@
+"""``archsearch resume``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archsearch.cli.options import Address, Json, Set
+
+EXAMPLES = """
+archsearch resume runs/petridish_digits
+archsearch resume runs/petridish_digits --set search.max_hull_points=100 --set budget.wall_clock=1h
+"""
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    set_: Set = None,
+    address: Address = None,
+    executor: Annotated[
+        str | None, typer.Option(metavar="ray|inline", help="Ray, or one job after another in this process.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Go on with a run that was stopped, interrupted or killed, as if it had not been.
+
+    Budgets and resources may change (--set budget.*, resources.*, cluster.*, search.max_hull_points); what is searched
+    may not. Exit codes as for `archsearch search`.
+    """
+    from archsearch import api
+    from archsearch.cli.driving import drive, flag_overrides
+
+    overrides = [*(set_ or []), *flag_overrides(address=address, executor=executor)]
+    drive(lambda observer: api.resume(run, overrides=overrides, observer=observer), title=str(run), json=json)

@@ -1,0 +1,63 @@
+"""``archsearch search``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archsearch.cli.options import Address, Json, Set
+
+EXAMPLES = """
+archsearch search confs/petridish_digits.yaml
+archsearch search confs/petridish_digits.yaml --seed 3 --run-dir runs/third
+archsearch search confs/petridish_digits.yaml --set search.max_madd=1e6 --set search.init_node_ch='[4, 8]'
+archsearch search confs/petridish_digits.yaml --set data.name=npz --set data.path=mine.npz
+archsearch search confs/petridish_cifar10.yaml --address auto --dry-run
+"""
+
+
+def command(
+    conf: Annotated[Path, typer.Argument(metavar="CONF", help="The configuration, a YAML file.")],
+    set_: Set = None,
+    run_dir: Annotated[Path | None, typer.Option(help="The run's folder; default: a new one below run.dir.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The run's seed (run.seed).")] = None,
+    address: Address = None,
+    executor: Annotated[
+        str | None, typer.Option(metavar="ray|inline", help="Ray, or one job after another in this process.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, with estimated time and cost; do nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Search for networks as a configuration says, and end with a frontier.
+
+    Shows progress while it runs, on stderr; ends with the frontier as a table and where the files lie. Ctrl-C stops in
+    order: `archsearch resume` goes on from there, as it does after a kill.
+
+    Exit codes: 0 done, 2 bad input, 3 stopped by failures (resumable), 130 interrupted (resumable).
+    """
+    from archsearch import config as configuration
+    from archsearch.cli.driving import drive, flag_overrides
+
+    overrides = [*(set_ or []), *flag_overrides(seed=seed, address=address, executor=executor)]
+    if not any(text.partition("=")[0].strip() == "run.name" for text in overrides):
+        overrides.insert(0, f"run.name={conf.stem}") if _unnamed(conf) else None
+    checked = configuration.load(conf, overrides=overrides)
+    if dry_run:
+        from archsearch.cli.dry_run import show
+
+        show(checked, json=json)
+        return
+    from archsearch import api
+
+    drive(lambda observer: api.search(checked, run_dir=run_dir, observer=observer), title=str(conf), json=json)
+
+
+def _unnamed(conf: Path) -> bool:
+    """Whether a run of this file would have no name of its own."""
+    from archsearch import config as configuration
+
+    return configuration.load(conf)["run"].name is None
