@@ -1,0 +1,1 @@
+"""The torch modules behind ``archsearch.arch.build``, which names what is public of them."""
