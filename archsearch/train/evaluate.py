@@ -1,0 +1,62 @@
+"""Error and loss on a split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from archsearch.jobs import InputError
+from archsearch.train.batches import Split
+
+
+@dataclass(frozen=True)
+class Score:
+    """Top-1 error (a share), mean cross-entropy in nats, and how many images they were measured on."""
+
+    error: float
+    loss: float
+    count: int
+
+    @property
+    def standard_error(self) -> float:
+        """Of the error, binomial, smoothed by one image right and one wrong: a perfect score is not certain."""
+        share = (self.error * self.count + 1) / (self.count + 2)
+        return math.sqrt(share * (1 - share) / self.count)
+
+
+#: Pixels in a batch of an evaluation: on a CPU larger maps no longer fit its caches, on a GPU more images fill it.
+PIXELS = {"cpu": 1 << 16, "cuda": 1 << 20}
+
+
+def evaluate(model: nn.Module, split: Split, images: Callable[[Tensor], Tensor], batch_size: int | None = None) -> Score:
+    """Score of a network, in evaluation mode; its mode is put back afterwards.
+
+    Args:
+        images: makes a network's input of raw images (``Resident.images``).
+        batch_size: by default as many images as have ``PIXELS`` pixels, 16 to 1024.
+
+    Raises:
+        InputError: the split is empty.
+    """
+    if not len(split):
+        raise InputError("cannot measure an error on an empty split; the data set that this job was given has none")
+    if batch_size is None:
+        height, width = split.x.shape[1:3]
+        batch_size = min(max(PIXELS.get(split.x.device.type, 1 << 16) // (height * width), 16), 1024)
+    training = model.training
+    model.eval()
+    wrong = torch.zeros((), dtype=torch.int64, device=split.y.device)
+    loss = torch.zeros((), dtype=torch.float64, device=split.y.device)
+    with torch.inference_mode():
+        for start in range(0, len(split), batch_size):
+            y = split.y[start : start + batch_size]
+            logits = model(images(split.x[start : start + batch_size])).float()
+            wrong += (logits.argmax(1) != y).sum()
+            loss += F.cross_entropy(logits, y, reduction="sum")
+    model.train(training)
+    return Score(int(wrong) / len(split), float(loss) / len(split), len(split))
