@@ -3,7 +3,7 @@
 from archsearch.store.artifacts import Artifacts
 from archsearch.store.create import create_run
 from archsearch.store.lease import Driver
-from archsearch.store.log import DuplicateResult, SqlStore, StoredRun, is_locked, open_store, read_run
+from archsearch.store.log import DuplicateResult, SqlStore, StoredRun, open_store, read_run
 from archsearch.store.paths import RunFolder, list_runs
 from archsearch.store.reader import IncompleteRun
 from archsearch.store.schema import canonical, plain
@@ -23,7 +23,6 @@ __all__ = [
     "StoredRun",
     "canonical",
     "create_run",
-    "is_locked",
     "list_runs",
     "open_store",
     "plain",

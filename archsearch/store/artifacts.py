@@ -1,0 +1,108 @@
+"""Weights and other large results named by their content, and the checkpoints of attempts under way.
+
+An artifact is written once, whole and durably, before the event that names it; what no event names is collected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Collection
+
+from archsearch.jobs import ArtifactRef, InputError, StoreDamaged
+from archsearch.store.files import Files
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_CHECKPOINT = re.compile(r"checkpoints/[0-9]{6,}/([0-9]+)\.ckpt")
+_MAGIC = b"archsearch checkpoint 1\n"
+
+
+def _nothing(_point: str) -> None:
+    pass
+
+
+class Artifacts:
+    """The artifacts below one root: a folder or an fsspec URL. Cheap to make; a worker makes its own from ``url``.
+
+    ``reached`` is called with ``artifact.before`` and ``artifact.after`` around each durable write of an artifact.
+    All methods raise ``StoreUnavailable`` when the store cannot be reached or is full; nothing was changed then.
+    """
+
+    def __init__(self, url: str | os.PathLike[str], reached: Callable[[str], None] = _nothing) -> None:
+        self._files = Files(os.fspath(url))
+        self.url = self._files.url
+        self._reached = reached
+
+    def save(self, job: int, attempt: int, name: str, payload: bytes) -> ArtifactRef:
+        """Write ``payload`` durably. ``name`` may carry an extension (``weights.safetensors``); without one it gets ``.bin``.
+
+        Raises:
+            InputError: the name is not one file's name.
+        """
+        if not _NAME.fullmatch(name):
+            raise InputError(f"artifact name {name!r}: expected letters, digits, '_', '-', '.', not starting with '.' or '-'")
+        sha256 = hashlib.sha256(payload).hexdigest()
+        stem, extension = os.path.splitext(name)
+        ref = ArtifactRef(f"artifacts/{job:06d}/{attempt}/{stem}-{sha256[:16]}{extension or '.bin'}", sha256, len(payload))
+        self._reached("artifact.before")
+        self._files.write(ref.key, payload, once=True)
+        self._reached("artifact.after")
+        return ref
+
+    def load(self, ref: ArtifactRef) -> bytes:
+        """The artifact's bytes.
+
+        Raises:
+            StoreDamaged: missing, or not the bytes that were written; the text names the key.
+            InputError: the key is not an artifact's, or leads out of the root.
+        """
+        if not ref.key.startswith("artifacts/"):
+            raise InputError(f"{ref.key!r} is no artifact's key: expected one that starts with artifacts/")
+        payload = self._files.read(ref.key)
+        if payload is None:
+            raise StoreDamaged(f"artifact {ref.key} is missing in {self.url}")
+        if len(payload) != ref.size:
+            raise StoreDamaged(f"artifact {ref.key} in {self.url} has {len(payload)} bytes, {ref.size} were written")
+        if hashlib.sha256(payload).hexdigest() != ref.sha256:
+            raise StoreDamaged(f"artifact {ref.key} in {self.url} is not what was written (its SHA-256 differs)")
+        return payload
+
+    def collect(self, keep: Collection[str], *, spare: Collection[int] = ()) -> list[str]:
+        """Remove the artifacts whose keys are not in ``keep``; the keys removed, sorted. Jobs in ``spare`` are left alone:
+        name those that run, since they may have written what no event names yet."""
+        kept, spared = set(keep), {f"{job:06d}" for job in spare}
+        removed = [key for key in self._files.keys("artifacts") if key not in kept and key.split("/")[1] not in spared]
+        for key in removed:
+            self._files.remove(key)
+        return removed
+
+    # ---------------------------------------------------------------------------------------------------- checkpoints
+    def save_checkpoint(self, job: int, attempt: int, payload: bytes) -> None:
+        """Replace the attempt's checkpoint: a crash leaves the one before or this one, never a part."""
+        self._files.write(f"checkpoints/{job:06d}/{attempt}.ckpt", _header(job, attempt, payload) + payload, once=False)
+
+    def load_checkpoint(self, job: int, attempt: int) -> bytes | None:
+        """The newest intact checkpoint of this attempt or an earlier one, or None; damaged ones are passed over."""
+        for number, key in sorted(self._checkpoints(job).items(), reverse=True):
+            data = self._files.read(key) if number <= attempt else None
+            if data is not None:
+                payload = data[len(_MAGIC) + 65 :]
+                if data[: len(_MAGIC) + 65] == _header(job, number, payload):
+                    return payload
+        return None
+
+    def drop_checkpoints(self, job: int) -> None:
+        """Remove all checkpoints of an ended job."""
+        for key in self._files.keys(f"checkpoints/{job:06d}"):
+            self._files.remove(key)
+
+    def _checkpoints(self, job: int) -> dict[int, str]:
+        keys = self._files.keys(f"checkpoints/{job:06d}")
+        return {int(match[1]): key for key in keys if (match := _CHECKPOINT.fullmatch(key))}
+
+
+def _header(job: int, attempt: int, payload: bytes) -> bytes:
+    digest = hashlib.sha256(b"%d %d " % (job, attempt))
+    digest.update(payload)
+    return _MAGIC + digest.hexdigest().encode() + b"\n"

@@ -1,0 +1,77 @@
+"""Where the files of a run lie."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The paths of one run. Nothing is read or made by naming them."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str] | RunFolder) -> RunFolder:
+        """The folder of that path, made absolute, so that a later change of directory does not move it."""
+        return path if isinstance(path, RunFolder) else cls(Path(path).expanduser().absolute())
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def db(self) -> Path:
+        return self.path / "run.db"
+
+    @property
+    def wal(self) -> Path:
+        """SQLite's write-ahead log: what was committed and is not in ``db`` yet."""
+        return self.path / "run.db-wal"
+
+    @property
+    def head(self) -> Path:
+        """The last event's number, outside the database (see ``archsearch.store.head``)."""
+        return self.path / "HEAD"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def config(self) -> Path:
+        """A copy of the configuration to read; the one that counts is in the database."""
+        return self.path / "config.yaml"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.path / "artifacts"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def url(self) -> str:
+        """Root for ``Artifacts`` of a run that keeps them in its own folder; keys start with ``artifacts/``."""
+        return str(self.path)
+
+    def file(self, name: str) -> Path:
+        """A report file, such as ``convex_hull.png``."""
+        return self.path / name
+
+    @property
+    def started(self) -> bool:
+        """Whether a run's creation has begun here; ``open_store`` says whether it is whole."""
+        return self.head.exists() or self.db.exists()
+
+
+def list_runs(directory: str | os.PathLike[str]) -> list[RunFolder]:
+    """The runs right below ``directory``, by name; incomplete and damaged ones too. An absent directory holds none."""
+    try:
+        entries = sorted(Path(directory).expanduser().iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder for entry in entries if entry.is_dir() and (folder := RunFolder.at(entry)).started]

@@ -1,0 +1,128 @@
+"""Reading a run's database, beside a living writer, after a killed one, or as it was closed. Writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, select
+
+from archsearch.jobs import Event, InputError, StoreDamaged, StoreUnavailable
+from archsearch.store import lease, sqlite
+from archsearch.store.chain import Link, checked, event_of, genesis
+from archsearch.store.head import Head, read_head
+from archsearch.store.paths import RunFolder
+from archsearch.store.schema import EVENTS, check_version, read_meta
+
+T = TypeVar("T")
+
+
+class IncompleteRun(InputError):
+    """The run's creation was cut short; nothing had been searched yet."""
+
+
+class Reader:
+    """Reads one run. ``outdated``: its writer will migrate it, so an older schema version is no error."""
+
+    def __init__(self, folder: RunFolder, *, outdated: bool = False) -> None:
+        self.folder = folder
+        self._digest_of: Head | None = None  # the closing whose digest was found right
+        self.meta = self._ask(read_meta)
+        check_version(int(self.meta["schema_version"]), write=outdated)
+
+    def events(self, after: int = 0) -> Iterator[Event]:
+        for row in self.rows(after):
+            yield event_of(row)
+
+    def driver(self, ttl: float) -> lease.Driver | None:
+        """Who is running this run now, or None: on this host by its lock, on another by its last sign of life."""
+        holder = lease.lock_holder(self.folder.lock)
+        if holder is not None:
+            return holder
+        row = self._ask(lease.lease_row)
+        alive = row.owner and row.host != lease.this_host() and abs(time.time() - row.heartbeat) < ttl
+        return lease.Driver(row.pid or 0, str(row.host), "unknown") if alive else None
+
+    def rows(self, after: int) -> Iterator[Row[Any]]:
+        reached = after
+        while True:
+            head = read_head(self.folder.head)  # before the rows: a writer commits first and moves HEAD then
+            try:
+                with self.snapshot(head) as connection:
+                    for row in checked(connection, self._link_at(connection, reached, head), head):
+                        reached = row.number
+                        yield row
+                return
+            except StoreDamaged:
+                if not self._reopened(head):
+                    raise
+
+    def _link_at(self, connection: Connection, number: int, head: Head) -> Link:
+        if number == 0:
+            return genesis(self.meta)
+        crc = connection.execute(select(EVENTS.c.crc).where(EVENTS.c.number == number)).scalar_one_or_none()
+        if crc is None and number <= head.number:
+            raise StoreDamaged(f"event {number} is missing")
+        return number, crc or 0
+
+    @contextmanager
+    def snapshot(self, head: Head) -> Iterator[Connection]:
+        """A reading connection that sees one state. A cleanly closed file is read as it lies, without a trace, and must
+        have the digest that it was closed with; beside a writer, or after one was killed, its log is read too."""
+        folder = self.folder
+        try:
+            if head.digest:
+                self._check_digest(head)
+            with sqlite.translated(folder.db, "reading"):
+                engine = sqlite.connect(folder.db, "immutable" if head.digest else "ro")
+                with engine.connect() as connection, connection.begin():
+                    yield connection
+        except StoreDamaged as error:
+            raise StoreDamaged(str(error) if str(folder.path) in str(error) else f"{folder.db}: {error}") from error.__cause__
+
+    def _check_digest(self, head: Head) -> None:
+        if head == self._digest_of:
+            return
+        folder = self.folder
+        try:
+            found, log = sqlite.digest(folder.db), folder.wal.stat().st_size if folder.wal.exists() else 0
+        except FileNotFoundError as error:
+            raise StoreDamaged(f"{folder.db} is missing; HEAD names event {head.number}") from error
+        except OSError as error:
+            raise StoreUnavailable(f"{folder.db} cannot be read: {error}") from error
+        if found != head.digest or log:
+            where = folder.wal if log else folder.db
+            raise StoreDamaged(f"{where} was changed after the run was closed with event {head.number}: restore it from a copy")
+        self._digest_of = head
+
+    def _reopened(self, head: Head) -> bool:
+        """Whether a writer opened the file while it was being read as a closed one."""
+        return bool(head.digest) and read_head(self.folder.head) != head
+
+    def _ask(self, question: Callable[[Connection], T]) -> T:
+        while True:
+            head = read_head(self.folder.head)
+            try:
+                with self.snapshot(head) as connection:
+                    return question(connection)
+            except StoreDamaged:
+                if not self._reopened(head):
+                    raise
+
+
+def refuse_absent(folder: RunFolder) -> None:
+    """
+    Raises:
+        InputError: no run is there; ``IncompleteRun``: one whose creation was cut short.
+        StoreDamaged: one whose database is missing.
+    """
+    if folder.db.exists():
+        return
+    if not folder.head.exists():
+        raise InputError(f"there is no run in {folder.path}: expected a folder that `archsearch search` made")
+    head = read_head(folder.head)
+    if head.number:
+        raise StoreDamaged(f"{folder.db} is missing; HEAD names event {head.number}: restore it from a copy")
+    raise IncompleteRun(f"incomplete run in {folder.path}: its creation was cut short; start the search again to make it anew")

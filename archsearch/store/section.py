@@ -1,0 +1,29 @@
+"""The ``run`` section of a configuration: what the run is called and where its files lie."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field, field_validator
+
+from archsearch.config import Section
+
+
+class RunSection(Section):
+    """Name, place and seed of a run."""
+
+    name: str | None = None
+    """Folder name of the run below `dir`; none: made from the configuration's name and the time."""
+    dir: str = Field("runs", min_length=1)
+    """Folder that holds the runs; on a local disk, because SQLite needs its locks."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """All random choices of the run derive from it."""
+    artifacts: str | None = Field(None, min_length=1)
+    """Where weights and checkpoints go: a folder or an fsspec URL (s3://bucket/prefix); none: the run's folder."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_one_folder(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise ValueError("must be one folder's name: letters, digits, '_', '-' and '.', not starting with '.' or '-'")
+        return name

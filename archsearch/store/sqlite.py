@@ -1,0 +1,104 @@
+"""All that is particular to SQLite: connections, pragmas, what its errors mean, checkpoints and the closed file's digest."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from archsearch.jobs import StoreDamaged, StoreUnavailable
+
+#: Primary result codes that say nothing about the stored bytes: what was asked can be asked again.
+_PASSING = {
+    sqlite3.SQLITE_BUSY: "it is locked by another process",
+    sqlite3.SQLITE_LOCKED: "it is locked by another process",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "reading or writing failed",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
+    sqlite3.SQLITE_READONLY: "it cannot be written",
+    sqlite3.SQLITE_PERM: "access is not allowed",
+    sqlite3.SQLITE_AUTH: "access is not allowed",
+    sqlite3.SQLITE_NOMEM: "there is no memory left",
+    sqlite3.SQLITE_PROTOCOL: "it is locked by another process",
+    sqlite3.SQLITE_INTERRUPT: "the operation was interrupted",
+}
+
+
+def connect(path: Path, mode: str, *, timeout: float = 5.0) -> Engine:
+    """An engine without a pool. ``mode``: ``rwc`` makes the file, ``rw`` writes, ``ro`` reads beside a living writer,
+    ``immutable`` reads a closed file and leaves no trace. ``timeout``: seconds to wait for another's lock."""
+    query = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
+    uri = f"file:{quote(str(path))}?{query}"
+
+    def opened() -> sqlite3.Connection:
+        # Autocommit here, BEGIN below: the driver's own transactions begin too late to hold the lock over a read.
+        return sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+
+    engine = create_engine("sqlite://", creator=opened, poolclass=NullPool)
+    writes = mode in ("rw", "rwc")
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        if writes:
+            mode_now = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            if mode_now != "wal":
+                raise StoreUnavailable(f"{path} cannot have a write-ahead log (journal mode {mode_now}): use a local disk")
+            connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA trusted_schema=OFF")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def translated(path: Path, doing: str) -> Iterator[None]:
+    """Turns the driver's errors into ours; a violated constraint passes as it is.
+
+    Raises:
+        StoreUnavailable: locked, full, gone: the same can be tried again.
+        StoreDamaged: everything else, since our statements are right: the file is not what was written.
+    """
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        reason = _PASSING.get(getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF)
+        if reason is None:
+            raise StoreDamaged(f"{path} is damaged ({doing}): {cause}") from error
+        raise StoreUnavailable(f"{path} is not available ({doing}): {reason}: {cause}") from error
+
+
+def violated(error: IntegrityError, constraint: str) -> bool:
+    """Whether that column's uniqueness was violated, as ``table.column``."""
+    return constraint in str(error.orig)
+
+
+def fault(connection: Connection) -> str | None:
+    """What SQLite's own check finds wrong with pages, rows and indexes, or None. Reads the whole file."""
+    found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+    return None if found == "ok" else str(found)
+
+
+def emptied(connection: Connection) -> bool:
+    """Move the write-ahead log into the file and truncate it; False when a reader stands in the way."""
+    driver = connection.connection.driver_connection  # past SQLAlchemy, which would begin a transaction first
+    busy = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] if driver is not None else 1
+    return bool(busy == 0)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 (hex) of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

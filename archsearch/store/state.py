@@ -1,0 +1,205 @@
+"""What a run's events amount to: its jobs, its points and its counts. A pure fold, cheap for every event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from archsearch.jobs import JSON, POOL_STAGES, ArtifactRef, Event, EventKind, Failure, FailureKind, Job, JobState, Stage
+
+#: States after which a job is never tried again.
+ENDED = frozenset({JobState.COMPLETED, JobState.ABANDONED, JobState.CANCELLED, JobState.PRUNED})
+
+_END = {
+    EventKind.TOLD: JobState.COMPLETED,
+    EventKind.CANCELLED: JobState.CANCELLED,
+    EventKind.PRUNED: JobState.PRUNED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job and how it went. ``attempts`` counts those started; ``seconds`` is the time that all of them held a slot.
+
+    ``asked``, ``started`` (the latest attempt) and ``finished`` are seconds since the epoch.
+    """
+
+    job: Job
+    state: JobState
+    asked: float
+    attempts: int = 0
+    metrics: Mapping[str, JSON] = field(default_factory=dict)
+    artifacts: Mapping[str, ArtifactRef] = field(default_factory=dict)
+    failure: Failure | None = None
+    seconds: float = 0.0
+    node: str = ""
+    started: float | None = None
+    finished: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A trained architecture of the pool. ``arch`` is its JSON; ``parent`` the id of the point that it grew from;
+    ``metrics`` those of its training, with those of its test where there was one; ``sampling_count`` how often it was
+    chosen as a parent."""
+
+    id: int
+    stage: Stage
+    arch: Mapping[str, JSON]
+    parent: int | None
+    metrics: Mapping[str, JSON]
+    weights: ArtifactRef | None
+    sampling_count: int = 0
+
+
+class RunState:
+    """The state of a run after its events, applied in order.
+
+    ``jobs``: records by id, in the order asked. ``counts``: jobs by state. ``stopped``: data of the last ``stopped`` event
+    unless the run went on. ``settings``: values that ``budget`` events set, by path. ``device_seconds``: time that attempts
+    held their slots; where a job asks for a GPU, times its share of it.
+    """
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.jobs: dict[int, JobRecord] = {}
+        self.counts: dict[JobState, int] = dict.fromkeys(JobState, 0)
+        self.stopped: Mapping[str, JSON] | None = None
+        self.settings: dict[str, JSON] = {}
+        self.last_number = 0
+        self.device_seconds = 0.0
+        self._points: dict[int, Point] = {}
+        self._samplings: dict[int, int] = {}
+        self._tests: dict[int, Mapping[str, JSON]] = {}
+        self._running: set[int] = set()
+        for event in events:
+            self.apply(event)
+
+    def points(self) -> list[Point]:
+        """All points, in the order in which they joined the pool."""
+        return list(self._points.values())
+
+    def point(self, number: int) -> Point | None:
+        return self._points.get(number)
+
+    def artifact_keys(self) -> set[str]:
+        """Keys of all artifacts that an event names; any other is of an attempt that came to nothing."""
+        return {ref.key for record in self.jobs.values() for ref in record.artifacts.values()}
+
+    def open_jobs(self) -> Iterator[JobRecord]:
+        """Jobs asked and not ended, in the order asked: those that a resumed run submits again."""
+        return (record for record in self.jobs.values() if not record.ended)
+
+    def apply(self, event: Event) -> None:
+        """Take the next event.
+
+        Raises:
+            ValueError: its number does not follow, or it names a job that was never asked for, or one asked for twice.
+        """
+        if event.number != self.last_number + 1:
+            raise ValueError(f"event {event.number} was given after event {self.last_number}")
+        kind, data = event.kind, event.data
+        if kind is EventKind.ASKED:
+            self._asked(event)
+        elif kind is EventKind.STOPPED:
+            self._rest(data)
+        elif kind is EventKind.BUDGET:
+            self.settings.update(data.get("set") or {})
+            if "resumed" in data or "session" in data:
+                self.stopped = None
+        elif kind is not EventKind.REPORTED:
+            self._moved(event)
+        self.last_number = event.number
+
+    def _asked(self, event: Event) -> None:
+        job = Job.from_json(event.data)
+        if job.id in self.jobs:
+            raise ValueError(f"event {event.number} asks for job {job.id} a second time")
+        self.jobs[job.id] = JobRecord(job, JobState.QUEUED, event.time)
+        self.counts[JobState.QUEUED] += 1
+        self.stopped = None
+        parent = self.jobs.get(job.parent) if job.parent is not None else None
+        if parent is not None and job.stage in (Stage.SEARCH, Stage.SEARCH_TRAINED) and parent.job.stage in POOL_STAGES:
+            self._samplings[parent.job.id] = self._samplings.get(parent.job.id, 0) + 1
+            self._refresh(parent.job.id)
+
+    def _moved(self, event: Event) -> None:
+        """An event that changes the state of one job."""
+        record = self.jobs.get(event.job) if event.job is not None else None
+        if record is None:
+            raise ValueError(f"event {event.number} ({event.kind}) is about job {event.job}, which was never asked for")
+        kind, data = event.kind, event.data
+        seconds = float(data.get("seconds") or 0.0)
+        record = replace(
+            record,
+            attempts=max(record.attempts, int(data.get("attempt") or 0)),
+            seconds=record.seconds + seconds,
+            node=data.get("node") or record.node,
+        )
+        if kind is EventKind.STARTED:
+            self.stopped = None
+            record = replace(record, state=JobState.RUNNING, started=event.time)
+        elif kind is EventKind.FAILED:
+            record = _failed(record, event)
+        else:
+            record = replace(record, state=_END[kind], finished=event.time)
+        if kind is EventKind.TOLD:
+            artifacts = {name: ArtifactRef.from_json(ref) for name, ref in data.get("artifacts", {}).items()}
+            record = replace(record, metrics=data.get("metrics", {}), artifacts=artifacts)
+        self._put(record)
+        self.device_seconds += seconds * (record.job.resources.gpu or 1.0)
+        if kind is EventKind.TOLD:
+            self._told(record)
+
+    def _put(self, record: JobRecord) -> None:
+        number = record.job.id
+        self.counts[self.jobs[number].state] -= 1
+        self.counts[record.state] += 1
+        self.jobs[number] = record
+        (self._running.add if record.state is JobState.RUNNING else self._running.discard)(number)
+
+    def _told(self, record: JobRecord) -> None:
+        job = record.job
+        if job.stage in POOL_STAGES:
+            self._points[job.id] = Point(
+                job.id, job.stage, job.spec["arch"], self._parent_point(job), record.metrics, record.artifacts.get("weights")
+            )
+            self._refresh(job.id)
+        elif job.stage is Stage.EVAL and job.work == "test" and job.parent is not None:
+            self._tests[job.parent] = record.metrics
+            self._refresh(job.parent)
+
+    def _refresh(self, number: int) -> None:
+        """Bring what others' events say about a point into it."""
+        point = self._points.get(number)
+        if point is not None:
+            metrics = {**self.jobs[number].metrics, **self._tests.get(number, {})}
+            self._points[number] = replace(point, metrics=metrics, sampling_count=self._samplings.get(number, 0))
+
+    def _parent_point(self, job: Job) -> int | None:
+        """The nearest forebear that is a point: the parent itself, or the parent of the search that came between."""
+        parent = job.parent
+        while parent is not None and parent in self.jobs:
+            if self.jobs[parent].job.stage in POOL_STAGES:
+                return parent
+            parent = self.jobs[parent].job.parent
+        return None
+
+    def _rest(self, data: Mapping[str, JSON]) -> None:
+        """A run that has stopped runs nothing: what was running waits to be submitted again."""
+        self.stopped = data
+        for number in sorted(self._running):
+            self._put(replace(self.jobs[number], state=JobState.QUEUED))
+
+
+def _failed(record: JobRecord, event: Event) -> JobRecord:
+    """An attempt's failure; one that the run itself interrupted leaves the job queued."""
+    data = event.data
+    failure = Failure(FailureKind(data["kind"]), str(data.get("message", "")), str(data.get("traceback", "")))
+    if data.get("final"):
+        return replace(record, state=JobState.ABANDONED, failure=failure, finished=event.time)
+    state = JobState.QUEUED if failure.kind is FailureKind.INTERRUPTED else JobState.FAILED
+    return replace(record, state=state, failure=failure)
