@@ -29,7 +29,7 @@ from archsearch.jobs import (
 from archsearch.registry import SEARCHERS
 from archsearch.report import summary, write_report
 from archsearch.searchers.base import Surroundings
-from archsearch.store import Artifacts, Point, RunFolder, RunState, SqlStore, create_run, open_store
+from archsearch.store import Artifacts, Point, RunFolder, RunState, SqlStore, create_run, open_store, read_run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -225,8 +225,8 @@ def resume(
         InputError: no run is there, its data set is another one now, or an override is not allowed.
     """
     folder = RunFolder.at(path)
-    with open_store(folder, write=False) as store:
-        meta, state = store.meta, RunState(store.events())
+    stored = read_run(folder)
+    meta, state = stored.meta, RunState(stored.events)
     kept = [f"{key}={json.dumps(value)}" for key, value in state.settings.items()]
     config = configuration.from_snapshot(
         meta["config"], expanded=meta["expanded"], overrides=[*kept, *overrides], settable=RESUMABLE

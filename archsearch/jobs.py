@@ -344,4 +344,8 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def heartbeat(self) -> None:
+        """Show drivers on other hosts that this one lives. Raises as ``commit`` does."""
+
+    @abstractmethod
     def close(self) -> None: ...

@@ -39,7 +39,7 @@ def command(
     for row in rows:
         best = row.get("best")
         error = f"{best['error']:.2%}" if best else ""
-        table.add_row(row["run"], row["state"], str(row.get("points", "")), str(len(row.get("frontier", []))), error)
+        table.add_row(Path(row["run"]).name, row["state"], str(row.get("points", "")), str(len(row.get("frontier", []))), error)
     Console().print(table)
 
 

@@ -21,6 +21,7 @@ from archsearch.jobs import (
     NonFinite,
     Result,
     StoreDamaged,
+    StoreUnavailable,
 )
 from archsearch.registry import WORKS
 from archsearch.store import Artifacts
@@ -97,6 +98,8 @@ def perform(job: Job, context: AttemptContext, node: str) -> Completion:
         outcome = Failure(FailureKind.NON_FINITE, str(error))
     except StoreDamaged as error:
         outcome = Failure(FailureKind.DAMAGED, str(error))
+    except StoreUnavailable as error:
+        outcome = Failure(FailureKind.LOST, f"the artifact store is not there at the moment: {error}")
     except MemoryError as error:
         outcome = Failure(FailureKind.HOST_MEMORY, f"out of host memory: {error}", _trace())
     except Exception as error:

@@ -7,6 +7,8 @@ the jobs that they cause submitted; so a driver killed between any two instructi
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -30,7 +32,11 @@ from archsearch.jobs import (
     Store,
     StoreUnavailable,
 )
-from archsearch.store import Artifacts, RunState
+from archsearch.store import Artifacts, RunState, plain
+
+
+#: Seconds between two signs that the driver lives, for drivers on other hosts.
+HEARTBEAT = 10.0
 
 
 class Observer(ABC):
@@ -116,6 +122,7 @@ class RunLoop:
         self._last_time = 0.0
         self._asked_to_stop: float | None = None
         self._damage: str | None = None
+        self._beat = time.monotonic()
         for event in store.events():
             self._fold(event)
 
@@ -184,7 +191,8 @@ class RunLoop:
         return [record.job for record in self.state.jobs.values() if not record.ended]
 
     def _emit(self, kind: EventKind, job: int | None, data: Mapping[str, JSON]) -> None:
-        event = Event(self.state.last_number + 1, self.executor.now(), kind, job, data)
+        # As it will be read back: a fold must not tell a live event from a stored one.
+        event = Event(self.state.last_number + 1, self.executor.now(), kind, job, plain(data))
         self._fold(event)
         self._events.append(event)
 
@@ -199,7 +207,8 @@ class RunLoop:
                 self.observer.on_events(self, events)
             for event in events:
                 if event.kind is EventKind.TOLD and event.job is not None:
-                    self.artifacts.drop_checkpoints(event.job)
+                    with contextlib.suppress(StoreUnavailable):  # they only take room; the next resume finds them too
+                        self.artifacts.drop_checkpoints(event.job)
         jobs, self._submissions = self._submissions, []
         for job in jobs:
             self.reached("submit.before")
@@ -314,6 +323,10 @@ class RunLoop:
     # ------------------------------------------------------------------------------------------------------------- end
     def _keep_time(self) -> None:
         now = self.executor.now()
+        if time.monotonic() - self._beat > HEARTBEAT:
+            self._beat = time.monotonic()
+            with contextlib.suppress(StoreUnavailable):
+                self.store.heartbeat()
         if self.wall_clock is not None and self.spent(now) >= self.wall_clock and self.searcher.done is None:
             self._emit(EventKind.BUDGET, None, {"exhausted": f"budget.wall_clock = {self.wall_clock:g} s used up"})
         for id_, attempt in list(self.running.items()):
@@ -344,9 +357,10 @@ class RunLoop:
         """The run's end if what fails is not the candidates' fault."""
         if self._damage is not None:
             return self._give_up(f"{self._damage}; restore it from a copy and resume")
-        messages = Counter(self.held.values())
+        # Figures in a message (a step, a loss) do not make it another error.
+        messages = Counter(re.sub(r"[\d.]+", "#", message) for message in self.held.values())
         if messages and messages.most_common(1)[0][1] >= self.policy.first_failures and len(messages) == 1:
-            return self._give_up(f"the first {len(self.held)} jobs all failed with: {next(iter(messages))}")
+            return self._give_up(f"the first {len(self.held)} jobs all failed with: {next(iter(self.held.values()))}")
         failed, ended = self._session_fails[True] + len(self.held), self._session_fails.total() + len(self.held)
         if ended >= 10 and failed > self.policy.max_failure_share * ended:
             return self._give_up(f"{failed} of {ended} jobs failed (cluster.max_failure_share)")

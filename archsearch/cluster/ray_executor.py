@@ -136,8 +136,11 @@ class RayExecutor(Executor):
         if address == "local":
             common |= {"num_cpus": slots or os.cpu_count(), "include_dashboard": False}
         try:
+            if ":" in address and "://" not in address:  # ray.init waits minutes for a head that is not there
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
             ray.init(address=address, **common)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise ArchsearchError(
                 f"no Ray cluster at cluster.address = {address!r}: {_first_line(error)}. Use 'local' to start one here, "
                 "'auto' for the one on this machine, or the head's host:port."

@@ -1,0 +1,50 @@
+"""The checks that hold the house together, as ``make lint`` runs them: style, types, and who may import whom."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+CHECKS = {
+    "ruff check": [sys.executable, "-m", "ruff", "check", "--output-format=concise", "."],
+    "ruff format": [sys.executable, "-m", "ruff", "format", "--check", "."],
+    "mypy": [sys.executable, "-m", "mypy"],
+    "lint-imports": [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_check_is_clean(check: str) -> None:
+    done = subprocess.run(CHECKS[check], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_room_stands_under_an_import_contract() -> None:
+    """A new room must be added to [tool.importlinter], or its imports go unchecked."""
+    import tomllib
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    held = {name.removeprefix("archsearch.") for contract in settings["contracts"] for name in contract["source_modules"]}
+    rooms = {path.parent.name for path in (ROOT / "archsearch").glob("*/__init__.py")}
+    assert rooms <= held
+
+
+def test_a_forbidden_import_is_found(tmp_path: Path) -> None:
+    """The contracts are alive: with an import of another room added to a copy of the package, the check fails."""
+    import shutil
+
+    shutil.copytree(ROOT / "archsearch", tmp_path / "archsearch", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "archsearch" / "frontier" / "__init__.py").open("a") as file:
+        file.write("\nimport archsearch.train\n")
+    code = (
+        "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "archsearch.frontier is not allowed to import archsearch.train" in done.stdout
