@@ -34,7 +34,6 @@ from archsearch.jobs import (
 )
 from archsearch.store import Artifacts, RunState, plain
 
-
 #: Seconds between two signs that the driver lives, for drivers on other hosts.
 HEARTBEAT = 10.0
 

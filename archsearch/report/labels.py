@@ -17,9 +17,7 @@ DIRECTIONS = ((-1, -1), (0, -1), (1, 1), (0, 1), (-1, 0), (1, 0), (1, -1), (-1, 
 MOST = 60
 
 
-def place_labels(
-    axes: Axes, marks: Sequence[tuple[float, float, str]], *, avoid: Sequence[tuple[float, float]] = ()
-) -> None:
+def place_labels(axes: Axes, marks: Sequence[tuple[float, float, str]], *, avoid: Sequence[tuple[float, float]] = ()) -> None:
     """Write each text beside its point (x, y in data units), those first in the list first; one without room is left out.
 
     Labels keep clear of each other, of the points, of those in ``avoid`` and of the legend; a white rim parts them from lines.

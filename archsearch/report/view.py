@@ -52,9 +52,7 @@ class FrontierView:
         valid = [point for point in valid if number(point, cost) is not None]
         costs, errors = (np.array([number(point, key) for point in valid], dtype=float) for key in (cost, "val_error"))
         deviations = np.array([number(point, "val_standard_error") or 0.0 for point in valid], dtype=float)
-        hull, band = convex_hull(
-            costs, errors, eps, standard_errors=deviations, band_standard_errors=band_standard_errors
-        )
+        hull, band = convex_hull(costs, errors, eps, standard_errors=deviations, band_standard_errors=band_standard_errors)
         front = pareto_front(np.column_stack([costs, errors]))
         return cls(
             points=tuple(valid),

@@ -77,7 +77,11 @@ def test_a_flipped_byte_in_the_weights_is_named(run):
 
 
 def test_a_search_that_needs_damaged_weights_stops_and_names_them(tmp_path):
-    config = {**CONFIG, "search": {**CONFIG["search"], "max_hull_points": 1, "test_frontier": False}, "seed_train": {"epochs": 1}}
+    config = {
+        **CONFIG,
+        "search": {**CONFIG["search"], "max_hull_points": 1, "test_frontier": False},
+        "seed_train": {"epochs": 1},
+    }
     run = archsearch.search(config, run_dir=tmp_path / "run")
     key = run.points()[0].weights.key
     file = run.path / key

@@ -105,7 +105,10 @@ def test_a_users_npz_with_two_sets(tmp_path):
     y = np.tile(np.arange(3), 40)
     x = (rng.integers(0, 80, (120, 9, 9, 3)) + 60 * y[:, None, None, None]).astype(np.uint8)
     np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x[:30], y_test=y[:30])
-    small = [f"--set={key}" for key in ("search.max_hull_points=3", "search.init_node_ch=2", "seed_train.epochs=1", "post_train.epochs=1")]
+    small = [
+        f"--set={key}"
+        for key in ("search.max_hull_points=3", "search.init_node_ch=2", "seed_train.epochs=1", "post_train.epochs=1")
+    ]
     sets = ["--set", "data.name=npz", "--set", "data.path=mine.npz"]
     done = archsearch("search", CONFS / "petridish_digits.yaml", *sets, *small, "--executor", "inline", "--json", cwd=tmp_path)
     summary = json.loads(done.stdout)

@@ -23,9 +23,7 @@ def test_draws_follow_the_probabilities() -> None:
 
 def test_a_seed_decides_the_draw() -> None:
     costs, counts = np.arange(50.0), np.zeros(50)
-    first, again = (
-        [sample_from_hull(costs, counts, np.random.default_rng(s)) for s in range(20)] for _ in range(2)
-    )
+    first, again = ([sample_from_hull(costs, counts, np.random.default_rng(s)) for s in range(20)] for _ in range(2))
     assert first == again
     assert len(set(first)) > 5
 
