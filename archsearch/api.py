@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch import config as configuration
-from archsearch.cluster.loop import Observer, Outcome, RunLoop
+from archsearch.cluster.loop import Outcome, RunLoop
+from archsearch.cluster.observer import Observer
 from archsearch.config import Config
 from archsearch.jobs import (
     EventKind,

@@ -15,7 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from archsearch.cluster.loop import Observer, RunLoop
+from archsearch.cluster.loop import RunLoop
+from archsearch.cluster.observer import Observer
 from archsearch.jobs import Event, EventKind, Job, JobState
 from archsearch.report import quantity
 from archsearch.searchers.base import FrontierSearcher
@@ -124,7 +125,7 @@ class Panels(Observer):
     def _render(self, loop: RunLoop) -> RenderableType:
         slots = loop.executor.slots()
         busy = Text.assemble((" ".join(["■"] * slots["busy"] + ["□"] * max(0, slots["total"] - slots["busy"]))[:60], "cyan"))
-        spent = clock(loop.spent(loop.executor.now()))
+        spent = clock(loop.ledger.spent(loop.executor.now()))
         limit = f" of {clock(loop.wall_clock)}" if loop.wall_clock else ""
         ended = "" if loop.searcher.done is None else f"  · ending: {loop.searcher.done}"
         head = Text.assemble("slots ", busy, f" {slots['busy']}/{slots['total']}  · time {spent}{limit}{ended}")

@@ -16,7 +16,7 @@ from archsearch.cli.display import observer as make_observer
 
 if TYPE_CHECKING:
     from archsearch.api import Run
-    from archsearch.cluster.loop import Observer
+    from archsearch.cluster.observer import Observer
 
 
 def flag_overrides(*, seed: int | None = None, address: str | None = None, executor: str | None = None) -> list[str]:

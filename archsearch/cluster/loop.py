@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from archsearch.cluster.ledger import Ledger
+from archsearch.cluster.observer import Observer
 from archsearch.cluster.section import ClusterSection
 from archsearch.jobs import (
     JSON,
@@ -36,22 +37,6 @@ from archsearch.store import Artifacts, RunState, plain
 
 #: Seconds between two signs that the driver lives, for drivers on other hosts.
 HEARTBEAT = 10.0
-
-
-class Observer(ABC):
-    """Watches a run: the live display on a terminal, one line an event elsewhere, nothing in tests."""
-
-    @abstractmethod
-    def on_events(self, loop: RunLoop, events: list[Event]) -> None:
-        """Called after each commit."""
-
-    @abstractmethod
-    def on_tick(self, loop: RunLoop) -> None:
-        """Called a few times a second."""
-
-    @abstractmethod
-    def on_message(self, text: str) -> None:
-        """Something that the user should know now."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +90,14 @@ class RunLoop:
         self.observer = observer
         self.reached = reached
         self.state = RunState()
+        self.ledger = Ledger()
         self.progress: dict[int, Mapping[str, JSON]] = {}
         self.running: dict[int, Attempt] = {}
         self.waiting: list[tuple[float, Job]] = []  # (due, job): to be started again
-        self.held: dict[int, str] = {}  # failed before anything succeeded: abandoned only once something has
+        self.held: dict[int, Failure] = {}  # failed before anything succeeded: abandoned only once something has
         self.stopping = False
         self._events: list[Event] = []
         self._submissions: list[Job] = []
-        self._attempts: Counter[int] = Counter()
-        self._losses: Counter[int] = Counter()
-        self._told = 0
-        self._session_fails: Counter[bool] = Counter()  # ended jobs of this session: True = abandoned
-        self._past = 0.0  # seconds of earlier sessions
-        self._session_start: float | None = None
-        self._last_time = 0.0
         self._asked_to_stop: float | None = None
         self._damage: str | None = None
         self._beat = time.monotonic()
@@ -161,29 +140,11 @@ class RunLoop:
         """Ask for an orderly end: nothing new is submitted, running jobs write their checkpoints. Safe in a signal handler."""
         self.stopping = True
 
-    def spent(self, now: float) -> float:
-        """Seconds that drivers have spent on the run up to ``now``."""
-        return self._past + (max(0.0, now - self._session_start) if self._session_start is not None else 0.0)
-
     # ------------------------------------------------------------------------------------------------------------ fold
     def _fold(self, event: Event) -> None:
         self.state.apply(event)
         self.searcher.apply(event)
-        if event.kind is EventKind.BUDGET and "session" in event.data:
-            self._past = self.spent(self._last_time)
-            self._session_start = event.time
-            self._session_fails.clear()
-        self._last_time = event.time
-        if event.job is None:
-            return
-        if event.kind is EventKind.STARTED:
-            self._attempts[event.job] = event.data["attempt"]
-        elif event.kind is EventKind.TOLD:
-            self._told += 1
-            self._session_fails[False] += 1
-        elif event.kind is EventKind.FAILED:
-            self._losses[event.job] += event.data["kind"] in RETRIED
-            self._session_fails[True] += bool(event.data["final"])
+        self.ledger.apply(event)
 
     def _unfinished(self) -> list[Job]:
         """Jobs that were asked and have not ended, in the order in which they were asked."""
@@ -251,7 +212,7 @@ class RunLoop:
             self._launch(jobs[0])
 
     def _launch(self, job: Job) -> None:
-        attempt = job.again(self._attempts[job.id] + 1)
+        attempt = job.again(self.ledger.attempts[job.id] + 1)
         self._emit(EventKind.STARTED, job.id, {"attempt": attempt.attempt})
         self.running[job.id] = Attempt(attempt, self.executor.now())
         self._submissions.append(attempt)
@@ -287,17 +248,17 @@ class RunLoop:
             self._failed(attempt.job, done.outcome, done.seconds)
 
     def _failed(self, job: Job, failure: Failure, seconds: float) -> None:
-        retry = failure.kind in RETRIED and self._losses[job.id] + 1 < self.policy.max_attempts
-        hold = failure.kind not in RETRIED and failure.kind is not FailureKind.INTERRUPTED and self._told == 0
+        retry = failure.kind in RETRIED and self.ledger.losses[job.id] + 1 < self.policy.max_attempts
+        hold = failure.kind not in RETRIED and failure.kind is not FailureKind.INTERRUPTED and self.ledger.told == 0
         again = retry or hold or failure.kind in (FailureKind.INTERRUPTED, FailureKind.DAMAGED)
         self._fail_event(job.id, job.attempt, failure, seconds, final=not again)
         if retry:
-            delay = self.policy.backoff * 2 ** (self._losses[job.id] - 1)
+            delay = self.policy.backoff * 2 ** (self.ledger.losses[job.id] - 1)
             self.waiting.append((self.executor.now() + delay, job))
         elif failure.kind is FailureKind.DAMAGED:
             self._damage = failure.message
         elif hold:
-            self.held[job.id] = failure.message
+            self.held[job.id] = failure
         elif failure.kind is FailureKind.INTERRUPTED and not self.stopping:
             self.waiting.append((self.executor.now(), job))
 
@@ -314,9 +275,8 @@ class RunLoop:
 
     def _release_held(self) -> None:
         """Something has succeeded: what failed before was the candidates' own fault."""
-        for job, message in self.held.items():
-            failure = Failure(FailureKind.EXCEPTION, message)
-            self._fail_event(job, self._attempts[job], failure, 0.0, final=True)
+        for job, failure in self.held.items():
+            self._fail_event(job, self.ledger.attempts[job], failure, 0.0, final=True)
         self.held.clear()
 
     # ------------------------------------------------------------------------------------------------------------- end
@@ -326,7 +286,7 @@ class RunLoop:
             self._beat = time.monotonic()
             with contextlib.suppress(StoreUnavailable):
                 self.store.heartbeat()
-        if self.wall_clock is not None and self.spent(now) >= self.wall_clock and self.searcher.done is None:
+        if self.wall_clock is not None and self.ledger.spent(now) >= self.wall_clock and self.searcher.done is None:
             self._emit(EventKind.BUDGET, None, {"exhausted": f"budget.wall_clock = {self.wall_clock:g} s used up"})
         for id_, attempt in list(self.running.items()):
             if now - attempt.sign > self.policy.stall_timeout:
@@ -350,17 +310,18 @@ class RunLoop:
                 self._emit(EventKind.CANCELLED, id_, {"attempt": attempt.job.attempt, "reason": reason})
         for entry in [entry for entry in self.waiting if entry[1].work != "test"]:
             self.waiting.remove(entry)
-            self._emit(EventKind.CANCELLED, entry[1].id, {"attempt": self._attempts[entry[1].id], "reason": reason})
+            self._emit(EventKind.CANCELLED, entry[1].id, {"attempt": self.ledger.attempts[entry[1].id], "reason": reason})
 
     def _failing(self) -> Outcome | None:
         """The run's end if what fails is not the candidates' fault."""
         if self._damage is not None:
             return self._give_up(f"{self._damage}; restore it from a copy and resume")
         # Figures in a message (a step, a loss) do not make it another error.
-        messages = Counter(re.sub(r"[\d.]+", "#", message) for message in self.held.values())
+        messages = Counter(re.sub(r"[\d.]+", "#", failure.message) for failure in self.held.values())
         if messages and messages.most_common(1)[0][1] >= self.policy.first_failures and len(messages) == 1:
-            return self._give_up(f"the first {len(self.held)} jobs all failed with: {next(iter(self.held.values()))}")
-        failed, ended = self._session_fails[True] + len(self.held), self._session_fails.total() + len(self.held)
+            return self._give_up(f"the first {len(self.held)} jobs all failed with: {next(iter(self.held.values())).message}")
+        failed = self.ledger.abandoned + len(self.held)
+        ended = self.ledger.completed + failed
         if ended >= 10 and failed > self.policy.max_failure_share * ended:
             return self._give_up(f"{failed} of {ended} jobs failed (cluster.max_failure_share)")
         return None
@@ -373,7 +334,7 @@ class RunLoop:
         if self.running or self.waiting or self._submissions:
             return None
         if self.held:
-            return self._give_up(f"every job failed, the last with: {list(self.held.values())[-1]}")
+            return self._give_up(f"every job failed, the last with: {list(self.held.values())[-1].message}")
         if self.searcher.done is not None:
             return Outcome("done", self.searcher.done)
         if not any(self.executor.capacity().values()):

@@ -11,7 +11,8 @@ from small_run import history
 
 from archsearch.cluster.context import AttemptContext
 from archsearch.cluster.inline import InlineExecutor
-from archsearch.cluster.loop import Observer, RunLoop
+from archsearch.cluster.loop import RunLoop
+from archsearch.cluster.observer import Observer
 from archsearch.cluster.section import ClusterSection
 from archsearch.data import DataSection, load
 from archsearch.jobs import (
@@ -148,6 +149,7 @@ def test_the_first_jobs_all_failing_with_one_error_stop_the_run_resumably(bench,
 def test_a_failure_before_the_first_success_is_final_only_after_one(bench):
     _, loop = bench.session([{"raise": "odd"}, {}, {}])
     assert states(loop) == {1: JobState.ABANDONED, 2: JobState.COMPLETED, 3: JobState.COMPLETED}
+    assert "in steps" in loop.state.jobs[1].failure.traceback
 
 
 def test_too_many_failures_stop_the_run(bench):
@@ -265,7 +267,7 @@ def test_the_wall_clock_counts_all_sessions(bench):
         data["exhausted"] for _, kind, _, data in history(bench.path) if kind is EventKind.BUDGET and "exhausted" in data
     ]
     assert exhausted and "wall_clock" in exhausted[0]
-    assert loop.spent(executor.now()) >= 38
+    assert loop.ledger.spent(executor.now()) >= 38
 
 
 def test_a_job_survives_json():
