@@ -259,11 +259,8 @@ class Context(ABC):
         """
 
 
-class Work(ABC):
-    """A registered pure function ``work(spec, context) -> Result``: the same inline, in a Ray task, on a device node."""
-
-    @abstractmethod
-    def __call__(self, spec: JSON, context: Context) -> Result: ...
+#: A registered pure function: the same inline, in a Ray task, on a device node.
+Work = Callable[[JSON, Context], Result]
 
 
 class Searcher(ABC):

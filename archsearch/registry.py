@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from archsearch.jobs import InputError
+from archsearch.jobs import InputError, Work
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ SEARCHERS: Registry[Any] = Registry(
 )
 
 #: Pure functions that executors run.
-WORKS: Registry[Any] = Registry(
+WORKS: Registry[Work] = Registry(
     "work",
     {
         "train": "archsearch.train.work:train",

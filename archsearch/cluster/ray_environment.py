@@ -18,7 +18,7 @@ def prepare(address: str, root: str) -> None:
     there already are kept; a process that has imported ray before keeps Ray as it is.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_TASK_OOM_RETRIES", "0")
+    os.environ.setdefault("RAY_task_oom_retries", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Every process of a local cluster inherits it: what belongs to a run can be told by its environment.
     os.environ["ARCHSEARCH_RUN"] = root
