@@ -123,15 +123,18 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """What ``status --json`` prints."""
         state, stopped = self.state, self.state.stopped or {}
-        counts = state.counts
+        counts = {str(kind): number for kind, number in state.counts.items()}
+        if not self.driver:  # what a killed driver left running waits to be started again
+            counts[JobState.QUEUED] += counts[JobState.RUNNING]
+            counts[JobState.RUNNING] = 0
         word = "running" if self.driver else stopped.get("state", "killed" if state.last_number else "new")
         return {
             "run": str(self.path),
             "state": word,
             "reason": stopped.get("reason"),
             **summary(state.points(), **frontier_settings(self.config)),
-            "jobs": {str(kind): counts[kind] for kind in JobState},
-            "slots": {"total": self.session.get("slots", 0), "busy": counts[JobState.RUNNING] if self.driver else 0},
+            "jobs": counts,
+            "slots": {"total": self.session.get("slots", 0), "busy": counts[JobState.RUNNING]},
             "device_seconds": state.device_seconds,
             "events": state.last_number,
         }

@@ -152,9 +152,9 @@ def _running(loop: RunLoop) -> RenderableType:
     for attempt in list(loop.running.values())[:8]:
         job: Job = attempt.job
         figures = loop.progress.get(job.id, {})
-        share = figures.get("share")
-        bar = ProgressBar(total=1.0, completed=float(share), width=20) if isinstance(share, int | float) else Text("")
-        table.add_row(f"  {job.id:>4}", str(job.stage), bar)
+        step, steps, error = (figures.get(name) for name in ("step", "steps", "val_error"))
+        bar: RenderableType = ProgressBar(total=steps, completed=step, width=20) if step and steps else Text("")
+        table.add_row(f"  {job.id:>4}", str(job.stage), bar, "" if error is None else f"error {error:.2%}")
     return table
 
 

@@ -38,6 +38,7 @@ def test_the_panel_shows_slots_jobs_pool_and_frontier(tmp_path):
     assert "SEED_TRAINED 2/2" in last and "SEARCH_TRAINED" in last
     assert "4 points" in last or "5 points" in last
     assert "hull" in last and "%" in last
+    assert any("━" in frame and "error " in frame for frame in frames), "progress of a running job"
     assert any("1/1" in frame and "SEARCH " in frame for frame in frames)
 
 

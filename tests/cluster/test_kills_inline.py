@@ -7,6 +7,8 @@ import random
 import pytest
 from small_run import SMALL, asked, finish, frontier, history, killed_after, killed_at, results
 
+from archsearch import api
+
 #: Crash points, and how often one is reached at most before the kill: a session must not come to the run's end.
 POINTS = {
     "commit.before": 3,
@@ -51,6 +53,8 @@ def test_killed_at_a_crash_point_again_and_again(point, undisturbed, tmp_path):
         now = history(path) if (path / "run.db").exists() else []
         assert now[: len(committed)] == committed, "a committed event is missing or changed"
         committed = now
+    status = api.load_run(path).summary()
+    assert status["state"] == "killed" and status["jobs"]["running"] == 0 and status["jobs"]["queued"] == 1
     finish(path, SMALL)
     assert history(path)[: len(committed)] == committed
     check_equal(path, undisturbed)
