@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from archsearch.arch import PRIMITIVES
 from archsearch.config import Duration, Section
 from archsearch.registry import OPERATIONS, SEARCHERS
 
@@ -41,24 +42,13 @@ class CellSpace(Section):
     )
     share_cells: bool = Field(True, description="cells of one type stay identical; false: each cell grows on its own")
     primitives: list[str] = Field(
-        default_factory=lambda: [
-            "max_pool_3x3",
-            "avg_pool_3x3",
-            "skip_connect",
-            "sep_conv_3x3",
-            "sep_conv_5x5",
-            "dil_conv_3x3",
-            "dil_conv_5x5",
-        ],
-        description="operations that may be attached",
+        default_factory=lambda: [name for name in PRIMITIVES if name != "none"], description="operations that may be attached"
     )
     edges_per_node: PositiveInt = Field(3, description="(input, operation) pairs kept for a new node")
 
     @field_validator("primitives")
     @classmethod
     def _known_primitives(cls, names: list[str]) -> list[str]:
-        import archsearch.arch  # noqa: F401  (registers the built-in operations)
-
         for name in names:
             OPERATIONS.get(name)
         if not [name for name in names if name != "none"]:
