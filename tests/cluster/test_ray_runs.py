@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from small_run import SMALL, asked, finish, frontier, history, results, small
+from small_run import asked, finish, frontier, history, results, small
 
 from archsearch.jobs import EventKind
 from archsearch.store import RunState, open_store
@@ -73,63 +73,43 @@ def wait_for(condition, timeout: float, what: str) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    path = tmp_path_factory.mktemp("undisturbed") / "run"
-    finish(path, SMALL)
-    return path
-
-
-def kill_the_driver(path: Path, tmp_path: Path, kills: int, undisturbed: Path) -> None:
-    """Kill the driver so many times, each once at least one more job was told, and let the last session finish."""
-    rng = random.Random(3)
+def kill_the_driver(tmp_path: Path, kills: int, config: dict, seed: int) -> None:
+    """Kill the driver so many times, each once at least one more job was told; the last session ends as if nothing had been."""
+    reference, path = tmp_path / "reference", tmp_path / "run"
+    finish(reference, config)
+    rng = random.Random(seed)
     committed: list = []
     for _ in range(kills):
         before = told(path)
-        driver = Driver(path, SMALL, tmp_path)
+        driver = Driver(path, config, tmp_path)
         wait_for(lambda before=before: told(path) > before, 120, "a job is told")
-        time.sleep(rng.uniform(0, 0.5))
+        time.sleep(rng.uniform(0, 0.3))
         driver.kill()
         now = history(path)
         assert now[: len(committed)] == committed, "a committed event is missing or changed"
         committed = now
-    end = Driver(path, SMALL, tmp_path).end()
-    assert end["state"] == "done"
+    assert Driver(path, config, tmp_path).end(timeout=600)["state"] == "done"
     assert history(path)[: len(committed)] == committed
     assert asked(path) == list(range(1, len(asked(path)) + 1))
-    assert results(path) == results(undisturbed)
-    assert frontier(path) == frontier(undisturbed)
-
-
-def test_the_driver_killed_five_times(undisturbed, tmp_path):
-    path = tmp_path / "run"
-    kill_the_driver(path, tmp_path, 5, undisturbed)
+    assert results(path) == results(reference)
+    assert frontier(path) == frontier(reference)
     wait_for(lambda: not processes_of(path), GONE_AFTER, "every process of the run has gone")
+
+
+def test_the_driver_killed_five_times(tmp_path):
+    kill_the_driver(tmp_path, 5, small(search={"max_hull_points": 14}), seed=3)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_the_driver_killed_twenty_times(tmp_path):
-    config = small(search={"max_hull_points": 24})
-    reference, path = tmp_path / "reference", tmp_path / "run"
-    finish(reference, config)
-    rng = random.Random(4)
-    for _ in range(20):
-        before = told(path)
-        driver = Driver(path, config, tmp_path)
-        wait_for(lambda before=before: told(path) > before, 120, "a job is told")
-        time.sleep(rng.uniform(0, 0.5))
-        driver.kill()
-    Driver(path, config, tmp_path).end(timeout=600)
-    assert asked(path) == list(range(1, len(asked(path)) + 1))
-    assert results(path) == results(reference) and frontier(path) == frontier(reference)
-    wait_for(lambda: not processes_of(path), GONE_AFTER, "every process of the run has gone")
+    kill_the_driver(tmp_path, 20, small(search={"max_hull_points": 50}), seed=4)
 
 
 def test_killed_workers_cost_attempts_but_no_jobs(tmp_path):
     """Two slots; workers are killed while they run a job; the search ends with every point it wanted."""
     path = tmp_path / "run"
-    config = small(search={"max_hull_points": 6}, seed_train={"epochs": 25}, post_train={"epochs": 15})
+    config = small(search={"max_hull_points": 6}, seed_train={"epochs": 80}, post_train={"epochs": 50})
     driver = Driver(path, config, tmp_path, slots=2)
     wait_for(lambda: told(path) >= 1, 120, "a job is told")
     killed = 0

@@ -233,6 +233,31 @@ def test_a_job_without_a_sign_of_life_is_tried_elsewhere(bench):
     assert [data["kind"] for data in failed] == ["stalled"] and "stall_timeout" in failed[0]["message"]
 
 
+class Late(Silent):
+    """The first job's first attempt answers after all, when its second is already running."""
+
+    name: ClassVar[str] = "late"
+    sent = False
+
+    def wait(self, timeout):
+        if self._queue and self._queue[0].attempt == 2 and not self.sent:
+            self.sent = True
+            return [Completion(1, 1, Result({"late": True}))]
+        return super().wait(timeout)
+
+
+def test_the_late_result_of_an_attempt_that_was_given_up_is_not_counted(bench):
+    executor = Late(bench.digits, Artifacts(str(bench.path)))
+    outcome, _ = bench.session([{}, {}], executor=executor, stall_timeout=30)
+    assert outcome.state == "done" and executor.sent
+    told = [
+        (job, data["attempt"], "late" in data["metrics"])
+        for _, kind, job, data in history(bench.path)
+        if kind is EventKind.TOLD
+    ]
+    assert told == [(1, 2, False), (2, 1, False)]
+
+
 class Flaky:
     """A store whose commits fail now and then, as on a full disk."""
 
