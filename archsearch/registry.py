@@ -109,6 +109,9 @@ SEARCHERS: Registry[Any] = Registry(
     {
         "petridish": "archsearch.searchers.petridish:Petridish",
         "growth": "archsearch.searchers.growth:Growth",
+        "random": "archsearch.searchers.random_search:RandomSearch",
+        "evolution": "archsearch.searchers.evolution:Evolution",
+        "local": "archsearch.searchers.local:LocalSearch",
     },
 )
 
@@ -129,6 +132,7 @@ DATASETS: Registry[Any] = Registry(
         "digits": "archsearch.data.digits:load",
         "glyphs": "archsearch.data.glyphs:load",
         "npz": "archsearch.data.npz:load",
+        "folder": "archsearch.data.folder:load",
     },
 )
 

@@ -23,7 +23,7 @@ def estimate(config: Config) -> dict[str, Any]:
     from archsearch.api import plan
 
     made = plan(config)
-    seeds: list[Architecture] = made.searcher.seeds  # type: ignore[attr-defined]
+    seeds: list[Architecture] = sorted(made.searcher.seeds, key=lambda arch: cost(arch).madds)  # type: ignore[attr-defined]
     section, budget = config["search"], config["budget"]
     images = len(made.dataset.x_train)
     madds = [cost(arch).madds for arch in seeds]

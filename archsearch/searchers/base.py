@@ -54,7 +54,7 @@ class FrontierSearcher(Searcher):
         self.around = around
         self.budget = around.budget
         self.pool = Pool(config.cost, config.convex_hull_eps, config.band_standard_errors)
-        self.seeds = seed_list(config, around)
+        self.seeds = self._seeds()
         self.next_id = 1
         self.seeds_asked = 0
         self.running: dict[int, Job] = {}
@@ -63,6 +63,10 @@ class FrontierSearcher(Searcher):
         self.tested: set[int] = set()
         self.device_seconds = 0.0
         self.exhausted: str | None = None  # a clock's budget, as the run loop read it
+
+    def _seeds(self) -> list[Architecture]:
+        """What is trained first, without parents; known before the run begins."""
+        return seed_list(self.config, self.around)
 
     # ------------------------------------------------------------------------------------------------------------- ask
     @overrides
@@ -117,8 +121,8 @@ class FrontierSearcher(Searcher):
         return np.random.default_rng(derive_seed(self.around.seed, purpose, self.next_id))
 
     def fits(self, arch: Architecture) -> bool:
-        """Whether an architecture is new and within ``max_madd``."""
-        return arch.hash not in self.tried and (self.config.max_madd is None or cost(arch).madds <= self.config.max_madd)
+        """Whether an architecture is new and within ``max_madd`` and the constraints."""
+        return arch.hash not in self.tried and self.config.admits(arch)
 
     def _worth_testing(self) -> list[int]:
         frontier = self.pool.frontier
@@ -186,7 +190,7 @@ class FrontierSearcher(Searcher):
         if budget.device_hours is not None and self.device_seconds >= budget.device_hours * 3600:
             return f"budget.device_hours = {budget.device_hours:g} reached"
         if self._nothing_left():
-            return "nothing is left to try" + (f" below max_madd = {config.max_madd:g}" if config.max_madd else "")
+            return "nothing is left to try" + (f" within {config.limits}" if config.limits else "")
         return None
 
     def _nothing_left(self) -> bool:
@@ -198,7 +202,7 @@ def seed_list(config: GrowthConfig, around: Surroundings) -> list[Architecture]:
     """The seeds in order of cost: every macro combination that fits, no architecture twice.
 
     Raises:
-        InputError: none fits the input or ``max_madd``.
+        InputError: none fits the input, or ``max_madd`` and the constraints.
     """
     combinations = seed_combinations(
         config.n_cells,
@@ -219,11 +223,11 @@ def seed_list(config: GrowthConfig, around: Surroundings) -> list[Architecture]:
             stem=config.stem,
             **choice,
         )
-        if config.max_madd is None or cost(arch).madds <= config.max_madd:
+        if config.admits(arch):
             seeds[arch.hash] = arch
     if not seeds:
         raise InputError(
-            f"search: none of the {len(combinations)} seeds is within max_madd = {config.max_madd}; "
-            "raise it, or lower init_node_ch, n_cells or n_nodes"
+            f"search: none of the {len(combinations)} seeds is within {config.limits}; "
+            "raise the limit, or lower init_node_ch, n_cells or n_nodes"
         )
     return sorted(seeds.values(), key=lambda arch: cost(arch).madds)

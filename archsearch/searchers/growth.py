@@ -9,8 +9,8 @@ from overrides import overrides
 from pydantic import Field
 
 from archsearch.arch import Architecture, Edge, grow_node, growth_inputs
-from archsearch.jobs import Event, Job, Stage
-from archsearch.searchers.base import FrontierSearcher, Surroundings
+from archsearch.jobs import Job, Stage
+from archsearch.searchers.direct import DirectSearcher
 from archsearch.searchers.pool import PoolPoint
 from archsearch.searchers.section import GrowthConfig
 
@@ -24,27 +24,12 @@ class GrowthSearchConfig(GrowthConfig):
     name: Literal["growth"] = Field("growth", description="random shortcuts, warm-started: the baseline for petridish")
 
 
-class Growth(FrontierSearcher):
+class Growth(DirectSearcher):
     """A random set of (input, operation) pairs on a sampled parent, trained at once."""
 
     Config: ClassVar[type[GrowthConfig]] = GrowthSearchConfig
-    growth_queue: ClassVar[str] = "train"
-
-    def __init__(self, config: GrowthConfig, around: Surroundings) -> None:
-        super().__init__(config, around)
-        self._proposal: list[Job | None] = []  # the answer until the next event, since drawing is not cheap
 
     @overrides
-    def apply(self, event: Event) -> None:
-        super().apply(event)
-        self._proposal.clear()
-
-    @overrides
-    def _grow(self) -> Job | None:
-        if not self._proposal:
-            self._proposal.append(self._propose())
-        return self._proposal[0]
-
     def _propose(self) -> Job | None:
         parent = self._sample()
         rng = self.rng("edges")
@@ -79,7 +64,3 @@ class Growth(FrontierSearcher):
             if self.fits(child):
                 return child, chosen
         return None
-
-    @overrides
-    def _nothing_left(self) -> bool:
-        return not self.running and self.seeds_asked >= len(self.seeds) and self._grow() is None

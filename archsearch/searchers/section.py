@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from archsearch.arch import PRIMITIVES
+from archsearch.arch import PRIMITIVES, Architecture, cost
 from archsearch.config import Duration, Section
 from archsearch.registry import OPERATIONS, SEARCHERS
+from archsearch.searchers.constraints import ConstraintText, costs_by_name, parse_constraint
 
 CostName = Literal["madds", "flops", "params", "activation_bytes"]
 
@@ -82,7 +83,25 @@ class GrowthConfig(CellSpace):
     )
     max_hull_points: PositiveInt | None = Field(None, description="end when the pool has this many points")
     max_madd: PositiveFloat | None = Field(None, description="nothing above this many multiply-adds is proposed")
+    constraints: list[ConstraintText] = Field(
+        default_factory=list, description="nothing beyond these is proposed, e.g. [params < 1e6, madds <= 5e6]"
+    )
     test_frontier: bool = Field(True, description="measure the band on the test split once the search has ended")
+
+    def admits(self, arch: Architecture) -> bool:
+        """Whether an architecture is within ``max_madd`` and the constraints."""
+        if self.max_madd is None and not self.constraints:
+            return True
+        found = cost(arch)
+        if self.max_madd is not None and found.madds > self.max_madd:
+            return False
+        figures = costs_by_name(found)
+        return all(parse_constraint(text).holds(figures) for text in self.constraints)
+
+    @property
+    def limits(self) -> str:
+        """``max_madd`` and the constraints in words, or nothing."""
+        return ", ".join([*([f"max_madd = {self.max_madd:g}"] if self.max_madd else []), *self.constraints])
 
 
 class SearchSection:

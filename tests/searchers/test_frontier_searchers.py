@@ -1,104 +1,17 @@
-"""Petridish and growth as folds: order of work, lineage, budgets, purity, equality after a replay."""
+"""Searchers as folds: order of work, lineage, budgets, purity, equality after a replay."""
 
-import itertools
-from typing import Any
+from __future__ import annotations
 
-import numpy as np
 import pytest
+from searcher_bench import ALL, SETTINGS, SPACE, Bench, growth, petridish
 
 from archsearch.arch import Architecture, cost
-from archsearch.jobs import Event, EventKind, InputError, Job, Stage, derive_seed
+from archsearch.jobs import EventKind, InputError, Stage
 from archsearch.searchers.base import Surroundings
-from archsearch.searchers.growth import Growth, GrowthSearchConfig
 from archsearch.searchers.petridish import Petridish, PetridishConfig
-from archsearch.searchers.section import BudgetSection
-
-SPACE = {"n_cells": 3, "max_cells": 3, "n_reductions": 1, "max_reductions": 1, "init_node_ch": [2, 4, 8]}
-SETTINGS = {"seed_train": {"epochs": 2}, "post_train": {"epochs": 1, "warm_start": "parent"}, "weak_learner": {"steps": 4}}
 
 
-def around(**budget: Any) -> Surroundings:
-    return Surroundings(seed=7, input=(1, 8, 8), classes=10, budget=BudgetSection(**budget), settings=SETTINGS)
-
-
-def petridish(budget=None, **keys: Any) -> Petridish:
-    return Petridish(PetridishConfig(**{**SPACE, **keys}), around(**(budget or {})))
-
-
-def growth(budget=None, **keys: Any) -> Growth:
-    return Growth(GrowthSearchConfig(**{**SPACE, **keys}), around(**(budget or {})))
-
-
-def outcome(job: Job) -> dict[str, Any]:
-    """A made-up result that is a pure function of the job: larger networks err less."""
-    ref = {"key": f"artifacts/{job.id}", "sha256": "0" * 64, "size": 1}
-    if job.work == "petridish":
-        arch = Architecture.from_json(job.spec["arch"])
-        rng = np.random.default_rng(derive_seed(job.seed, "alphas"))
-        ops = job.spec["learner"]["primitives"]
-        ranked = {}
-        for name in arch.cells:
-            pairs = [
-                [s, op, float(a)]
-                for (s, op), a in zip(itertools.product(["s0", "s1"], ops), rng.uniform(-1, 1, 99), strict=False)
-            ]
-            ranked[name] = sorted(pairs, key=lambda pair: -abs(pair[2]))
-        return {"metrics": {"ranked": ranked}, "artifacts": {"candidates": ref}, "seconds": 1.0}
-    if job.work == "test":
-        return {"metrics": {"test_error": 0.1}, "artifacts": {}, "seconds": 0.1}
-    found = cost(Architecture.from_json(job.spec["arch"]))
-    noise = np.random.default_rng(job.seed).uniform(0.9, 1.1)
-    error = min(0.9, float(noise * 40 / found.madds**0.5))
-    metrics = {"madds": found.madds, "params": found.params, "val_error": error, "val_standard_error": 0.01}
-    return {"metrics": metrics, "artifacts": {"weights": ref}, "seconds": 2.0}
-
-
-class Bench:
-    """Drives a searcher with a given number of slots and keeps the history."""
-
-    def __init__(self, searcher, slots=1):
-        self.searcher = searcher
-        self.slots = slots
-        self.events: list[Event] = []
-        self.open: list[Job] = []
-
-    def emit(self, kind, job, data):
-        event = Event(len(self.events) + 1, float(len(self.events)), kind, job, data)
-        self.events.append(event)
-        self.searcher.apply(event)
-
-    def fill(self):
-        while len(self.open) < self.slots:
-            free = self.slots - len(self.open)
-            jobs = self.searcher.ask({"train": free, "search": free})
-            if not jobs:
-                return
-            self.emit(EventKind.ASKED, jobs[0].id, jobs[0].to_json())
-            self.open.append(jobs[0])
-
-    def step(self, fail=None):
-        self.fill()
-        if not self.open:
-            return False
-        job = self.open.pop(0)
-        if fail and fail(job):
-            self.emit(EventKind.FAILED, job.id, {"seconds": 1.0, "final": True, "kind": "exception"})
-        else:
-            self.emit(EventKind.TOLD, job.id, outcome(job))
-        return True
-
-    def run(self, most=500, fail=None):
-        for _ in range(most):
-            if not self.step(fail):
-                return self
-        raise AssertionError("the search does not end")
-
-    @property
-    def asked(self) -> list[Job]:
-        return [Job.from_json(event.data) for event in self.events if event.kind is EventKind.ASKED]
-
-
-@pytest.mark.parametrize("make", [petridish, growth])
+@pytest.mark.parametrize("make", ALL)
 @pytest.mark.parametrize("slots", [1, 3])
 def test_ids_are_unique_and_lineage_is_complete(make, slots):
     bench = Bench(make(max_hull_points=12), slots).run()
@@ -117,19 +30,19 @@ def test_ids_are_unique_and_lineage_is_complete(make, slots):
     assert len({job.seed for job in jobs.values()}) == len(jobs)
 
 
-@pytest.mark.parametrize("make", [petridish, growth])
+@pytest.mark.parametrize("make", ALL)
 def test_no_architecture_is_trained_twice(make):
     bench = Bench(make(max_hull_points=25), 3).run()
     hashes = [job.spec["hash"] for job in bench.asked if job.work == "train"]
     assert len(hashes) >= 25 and len(hashes) == len(set(hashes))
 
 
-@pytest.mark.parametrize("make", [petridish, growth])
+@pytest.mark.parametrize("make", ALL)
 @pytest.mark.parametrize("slots", [1, 3])
 def test_a_replay_at_any_event_decides_the_same(make, slots):
-    whole = Bench(make(max_hull_points=10), slots).run()
+    whole = Bench(make(max_hull_points=22), slots).run()
     for cut in range(len(whole.events)):
-        again = make(max_hull_points=10)
+        again = make(max_hull_points=22)
         for event in whole.events[:cut]:
             again.apply(event)
         if whole.events[cut].kind is EventKind.ASKED:
@@ -137,9 +50,10 @@ def test_a_replay_at_any_event_decides_the_same(make, slots):
             assert [job.to_json() for job in again.ask({"train": free, "search": free})] == [whole.events[cut].data]
 
 
-def test_ask_is_pure():
-    bench = Bench(petridish(max_hull_points=8), 2)
-    for _ in range(10):
+@pytest.mark.parametrize("make", ALL)
+def test_ask_is_pure(make):
+    bench = Bench(make(max_hull_points=60), 2)
+    for _ in range(25):
         bench.step()
         capacity = {"train": 1, "search": 1}
         assert bench.searcher.ask(capacity) == bench.searcher.ask(capacity)
@@ -192,15 +106,17 @@ def test_max_madd_bounds_what_is_proposed_and_ends_the_search(make):
         ({"device_hours": 0.003}, {}, "device_hours"),
     ],
 )
-def test_each_budget_ends_the_search_and_the_band_is_tested(budget, keys, reason):
-    bench = Bench(petridish(budget, **keys)).run()
+@pytest.mark.parametrize("make", ALL)
+def test_each_budget_ends_the_search_and_the_band_is_tested(make, budget, keys, reason):
+    bench = Bench(make(budget, **keys)).run()
     assert reason in bench.searcher.done
     pool = bench.searcher.pool
     assert {job.parent for job in bench.asked if job.work == "test"} == {*pool.frontier.band(), *pool.frontier.front()}
 
 
-def test_a_clock_reading_ends_it_and_a_larger_budget_goes_on():
-    bench = Bench(petridish(max_hull_points=50))
+@pytest.mark.parametrize("make", ALL)
+def test_a_clock_reading_ends_it_and_a_larger_budget_goes_on(make):
+    bench = Bench(make(max_hull_points=50))
     for _ in range(6):
         bench.step()
     bench.emit(EventKind.BUDGET, None, {"exhausted": "budget.wall_clock = 5 s used up"})
@@ -212,8 +128,9 @@ def test_a_clock_reading_ends_it_and_a_larger_budget_goes_on():
     assert len(bench.searcher.pool) == before + 4
 
 
-def test_failed_jobs_do_not_end_the_search():
-    bench = Bench(petridish(max_hull_points=12), 2).run(fail=lambda job: job.id % 3 == 0)
+@pytest.mark.parametrize("make", ALL)
+def test_failed_jobs_do_not_end_the_search(make):
+    bench = Bench(make(max_hull_points=12), 2).run(fail=lambda job: job.id % 3 == 0)
     assert len(bench.searcher.pool) >= 12
     assert not any(job.id % 3 == 0 for job in bench.asked if job.id in bench.searcher.pool.points)
 

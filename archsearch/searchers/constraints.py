@@ -1,0 +1,78 @@
+"""Limits on what a search may propose: ``search.constraints: ["params < 1e6", "madds <= 5e6"]``."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated
+
+from pydantic import AfterValidator, WithJsonSchema
+
+from archsearch.arch import Cost
+
+#: What can be limited: known from a description alone, before anything is trained.
+COSTS = ("madds", "flops", "params", "activation_bytes")
+
+_TEXT = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|==|!=|<|>|=)\s*(\S+)\s*")
+_EXPECTED = f"a limit such as params < 1e6 or madds <= 5_000_000; names: {', '.join(COSTS)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """``name < limit``, or ``name <= limit``."""
+
+    name: str
+    strict: bool
+    limit: float
+
+    def holds(self, found: Mapping[str, float]) -> bool:
+        value = found[self.name]
+        return value < self.limit if self.strict else value <= self.limit
+
+
+def costs_by_name(found: Cost) -> dict[str, float]:
+    """The figures that constraints name. flops = 2 * madds."""
+    return {
+        "madds": found.madds,
+        "flops": 2 * found.madds,
+        "params": found.params,
+        "activation_bytes": found.activation_bytes,
+    }
+
+
+@lru_cache(maxsize=256)
+def parse_constraint(text: str) -> Constraint:
+    """``"params < 1e6"`` as a constraint.
+
+    Raises:
+        ValueError: another form, an unknown name, an operator other than < and <=, a limit that is no positive number.
+    """
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        raise ValueError("not of the form NAME < NUMBER or NAME <= NUMBER")
+    name, operator, number = match.groups()
+    if name not in COSTS:
+        near = difflib.get_close_matches(name, COSTS, n=1)
+        raise ValueError(f"no cost is called {name!r}" + (f" (did you mean {near[0]}?)" if near else ""))
+    if operator not in ("<", "<="):
+        raise ValueError(f"the operator {operator!r} is not one of < and <=: a constraint is an upper limit")
+    try:
+        limit = float(number)
+    except ValueError:
+        raise ValueError(f"the limit {number!r} is not a number") from None
+    if not (math.isfinite(limit) and limit > 0):
+        raise ValueError(f"the limit {number} is not a finite number above 0")
+    return Constraint(name, operator == "<", limit)
+
+
+def _checked(text: str) -> str:
+    parse_constraint(text)
+    return text
+
+
+#: A constraint as the user wrote it, checked when the configuration is loaded.
+ConstraintText = Annotated[str, AfterValidator(_checked), WithJsonSchema({"type": "string", "x-expected": _EXPECTED})]
