@@ -19,7 +19,7 @@ def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
     json: Json = False,
 ) -> None:
-    """Write a run's tables (TSV), pictures (PNG) and the gallery of frontier architectures (YAML) into its folder."""
+    """Write a run's report.html, tables (TSV), pictures (PNG) and gallery of frontier architectures (YAML) into its folder."""
     from archsearch import api
     from archsearch.jobs import InputError
 

@@ -1,6 +1,7 @@
 """What a run leaves for people: tables, pictures, the gallery of its frontier. Reads points, never the store itself."""
 
 from archsearch.report.files import write_report
+from archsearch.report.html import write_html
 from archsearch.report.tables import COLUMNS, frontier_table
 from archsearch.report.view import FrontierView, quantity, summary
 
@@ -10,5 +11,6 @@ __all__ = [
     "frontier_table",
     "quantity",
     "summary",
+    "write_html",
     "write_report",
 ]

@@ -1,0 +1,145 @@
+"""What ``report.html`` knows of the pool: points, hull and band, and each point's costs, curves and description."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from archsearch.jobs import JSON
+from archsearch.report.tables import describe
+from archsearch.report.view import COSTS, FrontierView, cost_label, is_seed, number, quantity
+from archsearch.store import Point, RunState
+
+#: More points than this make a page that a phone cannot draw. The frontier, the band and their forebears stay in any case.
+MOST_POINTS = 1500
+#: Epochs of a curve that are kept: more cannot be told apart in a picture of this size.
+MOST_EPOCHS = 120
+#: Metrics that have a row of their own, or a picture.
+SHOWN = {"curve", "tensorwatch", "best_epoch", "epochs", "seconds_training"}
+SHOWN |= {f"{split}_{what}" for split in ("val", "test", "train") for what in ("error", "standard_error")}
+
+
+def points_data(view: FrontierView, state: RunState) -> dict[str, JSON]:
+    """``points`` (by order of training), ``hull`` and ``band`` as drawn, and the names of what they are measured in."""
+    chosen = _chosen(view)
+    hull, band, front = set(view.hull), set(view.band), set(view.front)
+    points = []
+    for index in chosen:
+        point = view.points[index]
+        record = state.jobs.get(point.id)
+        points.append(
+            {
+                "id": point.id,
+                "kind": "seed" if is_seed(point) else "grown",
+                "parent": point.parent,
+                "cost": float(view.costs[index]),
+                "costText": quantity(float(view.costs[index])),
+                "error": float(view.errors[index]),
+                "se": float(view.standard_errors[index]),
+                "test": number(point, "test_error"),
+                "testSe": number(point, "test_standard_error"),
+                "hull": index in hull,
+                "band": index in band,
+                "front": index in front,
+                "summary": describe(point.arch),
+                "arch": point.arch,
+                "curve": _curve(point.metrics.get("curve")),
+                "rows": list(_rows(point, 0.0 if record is None else record.seconds)),
+                "more": list(_more(point)),
+            }
+        )
+    line, limit = _band(view)
+    return {
+        "points": points,
+        "pool": len(view.points),
+        "frontierSize": len(view.front),
+        "best": None if view.best is None else view.points[view.best].id,
+        "costLabel": cost_label(view.cost),
+        "costName": view.cost,
+        "eps": view.eps,
+        "bandStandardErrors": view.band_standard_errors,
+        "hull": line,
+        "band": limit,
+    }
+
+
+def _chosen(view: FrontierView) -> list[int]:
+    """Indices of the points that the page shows: all, or the important ones and the newest."""
+    total = len(view.points)
+    if total <= MOST_POINTS:
+        return list(range(total))
+    place = {point.id: index for index, point in enumerate(view.points)}
+    kept: set[int] = set()
+    for index in (*view.front, *view.hull, *view.band[:MOST_POINTS]):
+        at: int | None = index
+        while at is not None and at not in kept:
+            kept.add(at)
+            parent = view.points[at].parent
+            at = None if parent is None else place.get(parent)
+    for index in reversed(range(total)):
+        if len(kept) >= MOST_POINTS:
+            break
+        kept.add(index)
+    return sorted(kept)
+
+
+def _band(view: FrontierView) -> tuple[list[list[float]], list[list[float]]]:
+    """The hull and the band's upper edge as polylines, dense enough that they bend rightly on a logarithmic axis."""
+    if not view.hull:
+        return [], []
+    corners = list(view.hull)
+    hull_x, hull_y = view.costs[corners], view.errors[corners]
+    low, high = float(hull_x[0]), float(max(view.costs.max(), hull_x[-1]))
+    spread = np.geomspace if low > 0 else np.linspace
+    x = np.unique(np.concatenate([spread(low, high, 120), hull_x]))
+    x = x[(x >= low) & (x <= high)]
+    y = np.interp(x, hull_x, hull_y)
+    deviation = np.interp(x, hull_x, view.standard_errors[corners])
+    limit = y + np.maximum(view.eps * np.maximum(y, 0), view.band_standard_errors * deviation)
+    return np.column_stack([x, y]).tolist(), np.column_stack([x, limit]).tolist()
+
+
+def _curve(curve: JSON) -> list[list[JSON]]:
+    """[[epoch, training loss, validation error], ...], thinned; empty if the work reported something else."""
+    if not isinstance(curve, Sequence) or isinstance(curve, str):
+        return []
+    rows = [list(row) for row in curve if isinstance(row, Sequence) and len(row) == 3 and all(map(_is_number, row))]
+    step = math.ceil(len(rows) / MOST_EPOCHS)
+    return rows if step <= 1 else [*rows[:-1:step], rows[-1]]
+
+
+def _is_number(value: JSON) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _rows(point: Point, seconds: float) -> Iterator[list[str]]:
+    """Label and text of the figures that people ask for first, as far as they are known."""
+    for split, label in (("val", "validation error"), ("test", "test error"), ("train", "training error")):
+        error, deviation = number(point, f"{split}_error"), number(point, f"{split}_standard_error")
+        if error is not None:
+            yield [label, f"{100 * error:.2f} %" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")]
+    for name in COSTS:
+        value = number(point, name)
+        if value is not None:
+            yield [cost_label(name), f"{value:,.0f}" if value >= 1000 else quantity(value)]
+    best, epochs = number(point, "best_epoch"), number(point, "epochs")
+    if epochs is not None:
+        yield ["epochs", f"{epochs:g}" + (f" (best: {best:g})" if best is not None else "")]
+    if seconds:
+        yield ["time in a slot", f"{seconds:.1f} s"]
+    yield ["chosen as parent", f"{point.sampling_count} \N{MULTIPLICATION SIGN}"]
+
+
+def _more(point: Point) -> Iterator[list[str]]:
+    """Every other number that the work reported."""
+    metrics = point.metrics
+    for name in metrics:
+        value = None if name in SHOWN or name in COSTS else number(point, name)
+        if value is not None:
+            yield [str(name).replace("_", " "), f"{value:.4g}"]
+    counted = metrics.get("tensorwatch")
+    for name, value in counted.items() if isinstance(counted, Mapping) else ():
+        if _is_number(value):
+            yield [f"TensorWatch: {name}", f"{value:.4g}"]
