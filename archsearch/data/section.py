@@ -29,13 +29,20 @@ class GlyphsSection(Section):
 class DataSection(Section):
     """What is searched on."""
 
-    name: str = Field(default="digits", description="digits, glyphs, npz, or a data set registered by a plug-in")
-    path: str | None = Field(default=None, description="file of an npz data set; relative to the working directory")
+    name: str = Field(default="digits", description="digits, glyphs, npz, folder, or a data set registered by a plug-in")
+    path: str | None = Field(
+        default=None, description="npz: the file; folder: the folder of images; relative to the working directory"
+    )
+    size: int | None = Field(
+        default=None, ge=1, le=4096, description="folder: side in pixels to which images are scaled; needed where they differ"
+    )
     seed: int = Field(default=0, ge=0, description="of the splits and of generated images; apart from the run's seed")
     val_share: float = Field(
         default=0.2, gt=0, lt=1, description="share of the training images kept for validation (not for glyphs)"
     )
-    test_share: float = Field(default=0.25, gt=0, lt=1, description="share of all images kept for the test (digits only)")
+    test_share: float = Field(
+        default=0.25, gt=0, lt=1, description="share of all images kept for the test (digits, folder without test/)"
+    )
     max_train: int | None = Field(
         default=None, ge=2, description="use at most so many training images, chosen evenly over the classes"
     )
@@ -52,6 +59,10 @@ class DataSection(Section):
     def _path_given(self) -> DataSection:
         if self.name == "npz" and not self.path:
             raise ValueError("data.name is npz but data.path is not set; give the path of your .npz file")
+        if self.name == "folder" and not self.path:
+            raise ValueError("data.name is folder but data.path is not set; give the folder that holds your images")
+        if self.size is not None and self.name in ("digits", "glyphs", "npz"):
+            raise ValueError(f"data.size scales the images of a folder; those of {self.name} have a size of their own")
         return self
 
 

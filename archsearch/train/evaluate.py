@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +16,21 @@ from archsearch.train.batches import Split
 
 @dataclass(frozen=True)
 class Score:
-    """Top-1 error (a share), mean cross-entropy in nats, and how many images they were measured on."""
+    """Top-1 error (a share), mean cross-entropy in nats, and how many images they were measured on.
+
+    ``by_class``: the error on the images of each class, None for a class without any.
+    """
 
     error: float
     loss: float
     count: int
+    by_class: Sequence[float | None]
+
+    @property
+    def balanced_error(self) -> float:
+        """Mean of the errors by class: each class counts the same, however many images it has."""
+        known = [error for error in self.by_class if error is not None]
+        return sum(known) / len(known)
 
     @property
     def standard_error(self) -> float:
@@ -50,13 +60,18 @@ def evaluate(model: nn.Module, split: Split, images: Callable[[Tensor], Tensor],
         batch_size = min(max(PIXELS.get(split.x.device.type, 1 << 16) // (height * width), 16), 1024)
     training = model.training
     model.eval()
-    wrong = torch.zeros((), dtype=torch.int64, device=split.y.device)
+    counts: Tensor | None = None  # images of each class that were recognised, then those that were taken for another
     loss = torch.zeros((), dtype=torch.float64, device=split.y.device)
     with torch.inference_mode():
         for start in range(0, len(split), batch_size):
             y = split.y[start : start + batch_size]
             logits = model(images(split.x[start : start + batch_size])).float()
-            wrong += (logits.argmax(1) != y).sum()
+            if counts is None:
+                counts = torch.zeros(2 * logits.shape[1], dtype=torch.int64, device=y.device)
+            counts.index_add_(0, y + logits.shape[1] * (logits.argmax(1) != y), torch.ones_like(y))
             loss += F.cross_entropy(logits, y, reduction="sum")
     model.train(training)
-    return Score(int(wrong) / len(split), float(loss) / len(split), len(split))
+    assert counts is not None
+    right, wrong = counts.view(2, -1).tolist()
+    by_class = [bad / (good + bad) if good + bad else None for good, bad in zip(right, wrong, strict=True)]
+    return Score(sum(wrong) / len(split), float(loss) / len(split), len(split), by_class)

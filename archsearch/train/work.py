@@ -51,6 +51,7 @@ def train(spec: JSON, context: Context) -> Result:
         "val_error": done.val.error,
         "val_loss": done.val.loss,
         "val_standard_error": done.val.standard_error,
+        "val_balanced_error": done.val.balanced_error,
         "train_error": done.train.error,
         "initial_val_loss": done.initial.loss,
         "initial_val_error": done.initial.error,
@@ -89,13 +90,20 @@ def petridish(spec: JSON, context: Context) -> Result:
 
 
 def test(spec: JSON, context: Context) -> Result:
-    """Measure a trained network (``arch``, ``weights``) on the test split."""
+    """Measure a trained network (``arch``, ``weights``) on the test split, as a whole and class by class."""
     arch, dataset = Architecture.from_json(spec["arch"]), context.data(test=True)
     _settle(context, arch, dataset)
     model = _trained(arch, spec["weights"], context)
     split = on_device(dataset.x_test, dataset.y_test, context.device)
     score = evaluate(model, split, resident(dataset, context.device).images)
-    return Result({"test_error": score.error, "test_loss": score.loss, "test_standard_error": score.standard_error})
+    metrics: dict[str, JSON] = {
+        "test_error": score.error,
+        "test_loss": score.loss,
+        "test_standard_error": score.standard_error,
+        "test_balanced_error": score.balanced_error,
+        "test_error_by_class": list(score.by_class),
+    }
+    return Result(metrics)
 
 
 def candidate_state(learned: Learned) -> dict[str, Tensor]:

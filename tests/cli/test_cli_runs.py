@@ -90,6 +90,8 @@ def test_runs_and_report(place):
     (place / "runs" / "tiny" / "convex_hull.png").unlink()
     files = json.loads(archsearch("report", "runs/tiny", "--json", cwd=place).stdout)
     assert any(name.endswith("convex_hull.png") for name in files) and all(Path(name).exists() for name in files)
+    page = (place / "runs" / "tiny" / "report.html").read_text()
+    assert files[-1].endswith("tiny/report.html") and '"name":"tiny"' in page and "seed_train:" in page
 
 
 def test_a_dry_run_does_nothing(place, tmp_path):

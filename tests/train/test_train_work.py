@@ -154,7 +154,8 @@ def test_auxiliary_tower_is_not_part_of_the_result(context: MemoryContext) -> No
 def test_test_split_is_measured_only_by_test(context: MemoryContext, parent: Result) -> None:
     spec = {"arch": SEED_ARCH.to_json(), "weights": parent.artifacts["weights"].to_json()}
     metrics = work.test(spec, context).metrics
-    assert set(metrics) == {"test_error", "test_loss", "test_standard_error"}
+    names = {"test_error", "test_loss", "test_standard_error", "test_balanced_error", "test_error_by_class"}
+    assert set(metrics) == names
     assert metrics["test_error"] == pytest.approx(parent.metrics["val_error"], abs=0.1)
     blind = MemoryContext(dataset=WHOLE.without_test())
     blind.artifacts = context.artifacts
