@@ -28,9 +28,9 @@ from archsearch.jobs import (
     Searcher,
 )
 from archsearch.registry import SEARCHERS
-from archsearch.report import summary, write_report
+from archsearch.report import summary, write_html, write_report
 from archsearch.searchers.base import Surroundings
-from archsearch.store import Artifacts, Point, RunFolder, RunState, SqlStore, create_run, open_store, read_run
+from archsearch.store import Artifacts, Point, RunFolder, RunState, SqlStore, create_run, open_store
 
 if TYPE_CHECKING:
     from torch import nn
@@ -163,7 +163,7 @@ class Run:
 
     def report(self) -> list[Path]:
         """Write the run's tables, pictures and gallery into its folder."""
-        return write_run_report(self.path, self.state, self.config)
+        return write_run_report(self.path, self.state, self.config, self.meta, self.session)
 
 
 def load_run(path: str | Path) -> Run:
@@ -183,6 +183,7 @@ def search(
     run_dir: str | Path | None = None,
     observer: Observer | None = None,
     reached: Callable[[str], None] = lambda name: None,
+    executor: Callable[[Plan], Executor] | None = None,
 ) -> Run:
     """Start a search and drive it to its end.
 
@@ -190,6 +191,7 @@ def search(
         source: a YAML file, a dict of sections, or a ``Config``.
         overrides: ``["search.max_hull_points=20"]``.
         run_dir: the run's folder; by default a new one below ``run.dir``.
+        executor: makes a simulated executor, instead of the one that the configuration names.
 
     Raises:
         InputError: something is wrong with the configuration or the data; nothing was written.
@@ -204,12 +206,16 @@ def search(
         "expanded": dict(config.expanded),
         "directory": os.getcwd(),
         "versions": versions(),
+        "simulated": executor is not None,
     }
     with ExitStack() as stack:
-        executor = stack.enter_context(_executor(made, folder, observer, reached))
+        if executor is None:
+            slots = stack.enter_context(_executor(made, folder, observer, reached))
+        else:
+            slots = stack.enter_context(contextlib.closing(executor(made)))
         create_run(folder, config_text=config.source_text, meta=meta)
         store = stack.enter_context(open_store(folder, write=True, reached=reached))
-        outcome = _drive(store, executor, made, {}, observer, reached)
+        outcome = _drive(store, slots, made, {}, observer, reached)
     return Run(folder, outcome)
 
 
@@ -229,9 +235,15 @@ def resume(
         InputError: no run is there, its data set is another one now, or an override is not allowed.
     """
     folder = RunFolder.at(path)
-    stored = read_run(folder)
-    meta, state = stored.meta, RunState(stored.events)
-    kept = [f"{key}={json.dumps(value)}" for key, value in state.settings.items()]
+    settings: dict[str, Any] = {}  # what earlier sessions changed
+    with open_store(folder, write=False) as past:
+        meta = past.meta
+        for event in past.events():
+            if event.kind is EventKind.BUDGET:
+                settings.update(event.data.get("set") or {})
+    if meta.get("simulated"):
+        raise InputError(f"{folder.path} was simulated: its networks have no weights to go on from. Start a search instead.")
+    kept = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     config = configuration.from_snapshot(
         meta["config"], expanded=meta["expanded"], overrides=[*kept, *overrides], settable=RESUMABLE
     )
@@ -297,7 +309,7 @@ def _drive(
     if loop.state.points():
         if observer:
             observer.on_message("writing the report …")
-        write_run_report(folder.path, loop.state, config)
+        write_run_report(folder.path, loop.state, config, store.meta, session)
     return outcome
 
 
@@ -377,5 +389,14 @@ def frontier_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def write_run_report(path: Path, state: RunState, config: Config) -> list[Path]:
-    return write_report(path, state.points(), **frontier_settings(config))
+def write_run_report(
+    path: Path, state: RunState, config: Config, meta: Mapping[str, Any], session: Mapping[str, Any]
+) -> list[Path]:
+    """All files of ``archsearch.report`` for a run: ``report.html`` is the one to look at."""
+    settings = frontier_settings(config)
+    environment = {key: meta[key] for key in ("seed", "dataset", "versions") if key in meta}
+    environment["latest session"] = {key: value for key, value in session.items() if value != meta.get(key)}
+    files = write_report(path, state.points(), **settings)
+    name = str(meta.get("name", path.name))
+    page = write_html(path, state, name=name, config=config.to_yaml(), environment=environment, **settings)
+    return [*files, page]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -109,7 +109,8 @@ class Job:
     attempt: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The job as JSON. Its spec is not copied: half of the cost of asking for a job went into that."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"resources": asdict(self.resources)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
@@ -288,6 +289,7 @@ class Executor(ABC):
     """Runs jobs. Knows nothing of runs, events or retries: one submit gives exactly one completion, or none if lost."""
 
     name: ClassVar[str]
+    attention: ClassVar[float] = 0.5  # longest wait in seconds: how soon a request to stop is seen
 
     @abstractmethod
     def submit(self, job: Job) -> None: ...

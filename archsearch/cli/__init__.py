@@ -29,8 +29,9 @@ from archsearch.jobs import ArchsearchError
 VERBS: dict[str, str] = {
     "search": "Search for networks as a configuration says, and end with a frontier.",
     "resume": "Go on with a run that was stopped, interrupted or killed.",
+    "simulate": "Drive a search in virtual time: how long it would take on so many slots.",
     "status": "Show where a run stands: jobs, pool, frontier.",
-    "runs": "List the runs in a folder.",
+    "runs": "List the runs in a folder; compare, remove or export runs.",
     "report": "Write a run's tables and pictures.",
     "config": "Show or check a configuration, or write the schema for editors.",
     "doctor": "Tell what is installed, what Ray and CUDA see, and what is missing for which feature.",
@@ -78,7 +79,8 @@ def build_app(words: Sequence[str]) -> typer.Typer:
         module = import_module(f"archsearch.cli.{verb}") if verb == chosen else None
         epilog = _example_block(getattr(module, "EXAMPLES", ""))
         if module is not None and hasattr(module, "app"):
-            app.add_typer(module.app, name=verb, help=line, short_help=line, epilog=epilog, no_args_is_help=True)
+            bare = module.app.registered_callback is not None  # it does something without a verb of its own
+            app.add_typer(module.app, name=verb, help=line, short_help=line, epilog=epilog, no_args_is_help=not bare)
         else:
             app.command(verb, short_help=line, epilog=epilog)(getattr(module, "command", _not_imported))
     return app

@@ -40,6 +40,7 @@ class Lines(Observer):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.start = time.time()
+        self.origin: float | None = None  # that moment on the clock of the run's events, which may be a virtual one
 
     def __enter__(self) -> Lines:
         return self
@@ -49,10 +50,12 @@ class Lines(Observer):
 
     @overrides
     def on_events(self, loop: RunLoop, events: list[Event]) -> None:
+        if self.origin is None:
+            self.origin = events[0].time - (time.time() - self.start)
         for event in events:
             text = self._line(loop, event)
             if text:
-                self.console.print(f"[{event.time - self.start:7.1f} s] {text}", markup=False, highlight=False, soft_wrap=True)
+                self.console.print(f"[{event.time - self.origin:7.1f} s] {text}", markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, loop: RunLoop, event: Event) -> str:
         if event.kind is EventKind.STOPPED:
@@ -96,6 +99,7 @@ class Panels(Observer):
         self.title = title
         self.live = Live(Text("starting…"), console=console, refresh_per_second=4, transient=True)
         self.drawn = 0.0
+        self.stages = Stages()
 
     def __enter__(self) -> Panels:
         self.live.__enter__()
@@ -107,6 +111,8 @@ class Panels(Observer):
     @overrides
     def on_events(self, loop: RunLoop, events: list[Event]) -> None:
         for event in events:
+            if event.job is not None:
+                self.stages.update(loop, event.job)
             if event.kind is EventKind.FAILED and event.data["kind"] != "interrupted":
                 self.on_message(f"job {event.job} failed: {event.data['kind']}: {event.data['message']}")
         self.on_tick(loop)
@@ -129,22 +135,39 @@ class Panels(Observer):
         limit = f" of {clock(loop.wall_clock)}" if loop.wall_clock else ""
         ended = "" if loop.searcher.done is None else f"  · ending: {loop.searcher.done}"
         head = Text.assemble("slots ", busy, f" {slots['busy']}/{slots['total']}  · time {spent}{limit}{ended}")
-        body: list[RenderableType] = [head, _stages(loop), _running(loop)]
+        body: list[RenderableType] = [head, self.stages.text(loop), _running(loop)]
         if isinstance(loop.searcher, FrontierSearcher):
             body.append(_frontier(loop.searcher))
         return Panel(Group(*body), title=self.title, title_align="left", border_style="dim")
 
 
-def _stages(loop: RunLoop) -> Text:
-    counts: dict[str, Counter[JobState]] = {}
-    for record in loop.state.jobs.values():
-        counts.setdefault(str(record.job.stage), Counter())[record.state] += 1
-    parts = [
-        f"{stage} {c[JobState.COMPLETED]}/{c.total()}"
-        + (f" ({c[JobState.ABANDONED]} abandoned)" if c[JobState.ABANDONED] else "")
-        for stage, c in counts.items()
-    ]
-    return Text("jobs  " + "  · ".join(parts))
+class Stages:
+    """Jobs by stage and state, kept up to date: a large run is not counted anew for every frame."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, JobState] = {}
+        self._counts: dict[str, Counter[JobState]] = {}
+
+    def update(self, loop: RunLoop, job: int) -> None:
+        """Take the state that a job has come to."""
+        record = loop.state.jobs[job]
+        counts = self._counts.setdefault(str(record.job.stage), Counter())
+        if job in self._states:
+            counts[self._states[job]] -= 1
+        self._states[job] = record.state
+        counts[record.state] += 1
+
+    def text(self, loop: RunLoop) -> Text:
+        """``SEED_TRAINED 7/7 · SEARCH 3/4``: completed of all."""
+        if len(self._states) < len(loop.state.jobs):  # a resumed run: its past was not watched
+            for job in loop.state.jobs:
+                self.update(loop, job)
+        parts = [
+            f"{stage} {c[JobState.COMPLETED]}/{c.total()}"
+            + (f" ({c[JobState.ABANDONED]} abandoned)" if c[JobState.ABANDONED] else "")
+            for stage, c in self._counts.items()
+        ]
+        return Text("jobs  " + "  · ".join(parts))
 
 
 def _running(loop: RunLoop) -> RenderableType:

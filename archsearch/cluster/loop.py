@@ -8,12 +8,14 @@ the jobs that they cause submitted; so a driver killed between any two instructi
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from archsearch.cluster import collector
 from archsearch.cluster.ledger import Ledger
 from archsearch.cluster.observer import Observer
 from archsearch.cluster.section import ClusterSection
@@ -101,8 +103,10 @@ class RunLoop:
         self._asked_to_stop: float | None = None
         self._damage: str | None = None
         self._beat = time.monotonic()
-        for event in store.events():
-            self._fold(event)
+        self._no_stall_before = 0.0  # no attempt can count as stalled earlier, on the executor's clock
+        with collector.paused():
+            for event in store.events():
+                self._fold(event)
 
     # ------------------------------------------------------------------------------------------------------------- run
     def run(self, executor: Executor, session: Mapping[str, JSON], changes: Mapping[str, JSON] | None = None) -> Outcome:
@@ -117,6 +121,12 @@ class RunLoop:
         self._emit(EventKind.BUDGET, None, {"resumed": True, "session": dict(session), "set": dict(changes or {})})
         self.waiting = [(0.0, job) for job in self._unfinished()]
         self._flush()
+        try:
+            return self._drive()
+        finally:
+            collector.release()
+
+    def _drive(self) -> Outcome:
         while True:
             self._keep_time()
             outcome = self._failing()
@@ -128,7 +138,7 @@ class RunLoop:
                 self._emit(EventKind.STOPPED, None, {"state": outcome.state, "reason": outcome.reason})
                 self._flush()
                 return outcome
-            for item in executor.wait(self._patience()):
+            for item in self.executor.wait(self._patience()):
                 if isinstance(item, Progress):
                     self.take_progress(item)
                 else:
@@ -155,6 +165,8 @@ class RunLoop:
         event = Event(self.state.last_number + 1, self.executor.now(), kind, job, plain(data))
         self._fold(event)
         self._events.append(event)
+        if event.number % collector.OFTEN == 0:
+            collector.settle()
 
     def _flush(self) -> None:
         """Commit what happened, then submit what it caused. Nothing is submitted that is not in the store."""
@@ -288,18 +300,25 @@ class RunLoop:
                 self.store.heartbeat()
         if self.wall_clock is not None and self.ledger.spent(now) >= self.wall_clock and self.searcher.done is None:
             self._emit(EventKind.BUDGET, None, {"exhausted": f"budget.wall_clock = {self.wall_clock:g} s used up"})
-        for id_, attempt in list(self.running.items()):
-            if now - attempt.sign > self.policy.stall_timeout:
-                self.executor.cancel(id_, force=True)
-                del self.running[id_]
-                message = f"no sign of life for {now - attempt.sign:.0f} s (cluster.stall_timeout)"
-                self._failed(attempt.job, Failure(FailureKind.STALLED, message), now - attempt.sign)
+        if now > self._no_stall_before:
+            self._give_up_stalled(now)
         if self.stopping and self._asked_to_stop is None:
             self._asked_to_stop = now
             for id_ in self.running:
                 self.executor.cancel(id_, force=False)
         if self.searcher.done is not None and not self.drain:
             self._cancel_running(self.searcher.done)
+
+    def _give_up_stalled(self, now: float) -> None:
+        for id_, attempt in list(self.running.items()):
+            if now - attempt.sign > self.policy.stall_timeout:
+                self.executor.cancel(id_, force=True)
+                del self.running[id_]
+                message = f"no sign of life for {now - attempt.sign:.0f} s (cluster.stall_timeout)"
+                self._failed(attempt.job, Failure(FailureKind.STALLED, message), now - attempt.sign)
+        # Signs of life only move on, so there is no need to look again before the oldest of them is too old.
+        oldest = min((attempt.sign for attempt in self.running.values()), default=now)
+        self._no_stall_before = oldest + self.policy.stall_timeout
 
     def _cancel_running(self, reason: str) -> None:
         """Give up what runs, but for the tests of finished points."""
@@ -348,6 +367,12 @@ class RunLoop:
 
     def _patience(self) -> float:
         """Seconds to wait for something to happen: short enough for clocks and retries to be looked at in time."""
+        if self.stopping:
+            return 0.05
         now = self.executor.now()
-        due = min((due for due, _ in self.waiting if due > now), default=now + 0.5)
-        return max(0.01, min(0.5, due - now)) if not self.stopping else 0.05
+        due = min((due for due, _ in self.waiting if due > now), default=math.inf)
+        if self.running:
+            due = min(due, self._no_stall_before)
+        if self.wall_clock is not None and self.searcher.done is None:
+            due = min(due, now + self.wall_clock - self.ledger.spent(now))
+        return max(0.01, min(self.executor.attention, due - now))

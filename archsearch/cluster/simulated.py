@@ -1,0 +1,149 @@
+"""The simulated executor: slots whose jobs take only virtual time. Run loop, store and searcher are the real ones."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from overrides import overrides
+
+from archsearch.cluster.outcomes import Forecast, Outcomes
+from archsearch.jobs import Completion, Executor, Failure, FailureKind, Job, Progress
+
+#: Virtual seconds after which every running job shows a sign of life.
+ROLL_CALL = 30.0
+
+#: The node that simulated jobs are said to have run on.
+NODE = "simulated"
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    job: Job
+    began: float
+    forecast: Forecast
+
+
+class SimulatedExecutor(Executor):
+    """``slots`` slots on a virtual clock, which jumps from one completion to the next.
+
+    With ``charge`` the clock also runs, in real time, while the driver works between two calls of ``wait``: slots stay idle
+    and completions queue up for as long as it takes to ask and to commit. Without it the driver takes no time, and a simulation
+    is a function of its seeds.
+
+    Attributes:
+        busy_seconds: virtual time that slots were held by attempts that have ended.
+        driver_seconds: real time that the driver has worked, forecasts not counted.
+        driver_cpu_seconds: the share of it in which its thread had a processor.
+    """
+
+    name: ClassVar[str] = "simulated"
+    attention: ClassVar[float] = math.inf
+
+    def __init__(self, outcomes: Outcomes, slots: int, *, start: float = 0.0, charge: bool = False) -> None:
+        self.busy_seconds = 0.0
+        self.driver_seconds = self.driver_cpu_seconds = 0.0
+        self.start = start
+        self._outcomes = outcomes
+        self._slots = slots
+        self._charge = charge
+        self._clock = start
+        self._left = time.perf_counter()  # when the driver was last given control
+        self._left_cpu = time.thread_time()
+        self._last_call = start
+        self._running: dict[int, _Running] = {}
+        self._ends: list[tuple[float, int, int]] = []  # heap of (end, job, attempt); may name attempts that were cancelled
+        self._stopped: list[Completion] = []
+
+    @property
+    def busy_share(self) -> float:
+        """Share of all slot time since the start in which a job held the slot."""
+        held = self.busy_seconds + sum(self.now() - running.began for running in self._running.values())
+        span = self.now() - self.start
+        return held / (span * self._slots) if span > 0 else 0.0
+
+    @overrides
+    def listen(self, listener: Callable[[Progress], bool]) -> None:
+        """Signs of life come with ``wait``. A driver's session begins here, and so does its working time."""
+        self._left, self._left_cpu = time.perf_counter(), time.thread_time()
+
+    @overrides
+    def submit(self, job: Job) -> None:
+        began, paused, paused_cpu = self.now(), time.perf_counter(), time.thread_time()
+        forecast = self._outcomes.forecast(job)
+        self._running[job.id] = _Running(job, began, forecast)
+        heapq.heappush(self._ends, (began + forecast.seconds, job.id, job.attempt))
+        self._left += time.perf_counter() - paused  # forecasting is no work of the driver's
+        self._left_cpu += time.thread_time() - paused_cpu
+
+    @overrides
+    def wait(self, timeout: float) -> list[Completion | Progress]:
+        now = self.now()
+        self.driver_seconds += time.perf_counter() - self._left
+        self.driver_cpu_seconds += time.thread_time() - self._left_cpu
+        self._drop_cancelled()
+        if not self._stopped:
+            due = min(self._ends[0][0] if self._ends else math.inf, now + timeout)
+            now = max(now, due) if due < math.inf else now
+        self._clock = now
+        items: list[Completion | Progress] = [*self._stopped]
+        self._stopped.clear()
+        while self._ends and self._ends[0][0] <= now:
+            _, id_, attempt = heapq.heappop(self._ends)
+            running = self._running.get(id_)
+            if running is not None and running.job.attempt == attempt:
+                seconds = running.forecast.seconds
+                self._ended(id_, seconds)
+                items.append(Completion(id_, attempt, running.forecast.outcome, seconds, NODE))
+        if not items or now - self._last_call >= ROLL_CALL:
+            self._last_call = now
+            items += [Progress(running.job.id, running.job.attempt, {}) for running in self._running.values()]
+        self._left, self._left_cpu = time.perf_counter(), time.thread_time()
+        return items
+
+    def _drop_cancelled(self) -> None:
+        """So that the clock does not jump to the end of an attempt that was cancelled."""
+        while self._ends:
+            _, id_, attempt = self._ends[0]
+            running = self._running.get(id_)
+            if running is not None and running.job.attempt == attempt:
+                return
+            heapq.heappop(self._ends)
+
+    def _ended(self, job: int, seconds: float) -> None:
+        del self._running[job]
+        self.busy_seconds += seconds
+
+    @overrides
+    def cancel(self, job: int, *, force: bool) -> None:
+        running = self._running.get(job)
+        if running is None:
+            return
+        seconds = self.now() - running.began
+        self._ended(job, seconds)
+        if not force:
+            failure = Failure(FailureKind.INTERRUPTED, "asked to stop")
+            self._stopped.append(Completion(job, running.job.attempt, failure, seconds, NODE))
+
+    @overrides
+    def capacity(self, planned: Sequence[Job] = ()) -> dict[str, int]:
+        free = max(0, self._slots - len(self._running) - len(planned))
+        return {"train": free, "search": free}
+
+    @overrides
+    def slots(self) -> dict[str, int]:
+        return {"total": self._slots, "busy": len(self._running)}
+
+    @overrides
+    def now(self) -> float:
+        """The virtual clock; seconds since its start, which is 0 unless another was given."""
+        return self._clock + (time.perf_counter() - self._left if self._charge else 0.0)
+
+    @overrides
+    def close(self) -> None:
+        self._running.clear()
+        self._ends.clear()
