@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 from archsearch.frontier import hypervolume
 from archsearch.jobs import JSON, InputError
 from archsearch.report.axes import cost_axis, error_axis
-from archsearch.report.pictures import STYLE
+from archsearch.report.pictures import drawn
 from archsearch.report.view import FrontierView, cost_label, quantity
 from archsearch.store import Point
 
@@ -92,20 +91,7 @@ def _is_dominated(point: np.ndarray, others: np.ndarray) -> bool:
 
 def comparison_picture(comparison: Comparison) -> bytes:
     """The frontiers over one another, as PNG: steps and points of each run, its dominated points pale, the reference."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9, 5.6), dpi=140, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        axes.grid(True, which="major", color="#E4E4E4", linewidth=0.6)
-        axes.set_axisbelow(True)
-        _draw(axes, comparison)
-        out = io.BytesIO()
-        canvas.print_figure(out, format="png")
-    return out.getvalue()
+    return drawn(lambda axes: _draw(axes, comparison))
 
 
 def _draw(axes: Axes, comparison: Comparison) -> None:

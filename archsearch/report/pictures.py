@@ -38,10 +38,10 @@ def pictures(view: FrontierView) -> dict[str, bytes]:
     }
     for cost in ("madds", "flops", "params"):
         drawings[f"model_gallery_accuracy_{cost}.png"] = partial(_gallery, view=view, cost=cost)
-    return {name: _drawn(draw) for name, draw in drawings.items()}
+    return {name: drawn(draw) for name, draw in drawings.items()}
 
 
-def _drawn(draw: Callable[[Axes], None]) -> bytes:
+def drawn(draw: Callable[[Axes], None]) -> bytes:
     """One figure of one pair of axes. The object interface: no state is shared with a caller's own figures."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
