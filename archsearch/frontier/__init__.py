@@ -3,6 +3,7 @@
 Everything here works on plain numbers and knows nothing of runs, so it can be called by itself.
 """
 
+from archsearch.frontier.gain import hypervolume_gains
 from archsearch.frontier.hull import best, convex_hull
 from archsearch.frontier.incremental import Frontier
 from archsearch.frontier.pareto import hypervolume, pareto_front
@@ -14,6 +15,7 @@ __all__ = [
     "convex_hull",
     "hull_probabilities",
     "hypervolume",
+    "hypervolume_gains",
     "pareto_front",
     "sample_from_hull",
 ]

@@ -53,7 +53,7 @@ class FrontierSearcher(Searcher):
         self.config = config
         self.around = around
         self.budget = around.budget
-        self.pool = Pool(config.cost, config.convex_hull_eps, config.band_standard_errors)
+        self.pool = Pool(config.cost, config.convex_hull_eps, config.band_standard_errors, config.error)
         self.seeds = self._seeds()
         self.next_id = 1
         self.seeds_asked = 0
@@ -62,6 +62,7 @@ class FrontierSearcher(Searcher):
         self.tried: set[str] = set()  # hashes of architectures asked to be trained
         self.tested: set[int] = set()
         self.device_seconds = 0.0
+        self.compute = 0.0  # multiply-adds of the finished jobs
         self.exhausted: str | None = None  # a clock's budget, as the run loop read it
 
     def _seeds(self) -> list[Architecture]:
@@ -78,7 +79,7 @@ class FrontierSearcher(Searcher):
             untested = [id_ for id_ in self._worth_testing() if id_ not in self.tested]
             return [self._test(id_) for id_ in untested[:1]]
         for queue, propose in (("train", self._child), ("train", self._seed), (self.growth_queue, self._grow)):
-            if capacity.get(queue) and (job := propose()) is not None:
+            if capacity.get(queue) and (job := propose()) is not None and capacity.get(job.queue):
                 return [job]
         return []
 
@@ -139,6 +140,7 @@ class FrontierSearcher(Searcher):
             if event.kind is EventKind.TOLD:
                 job = self.running.pop(event.job)
                 self.device_seconds += event.data["seconds"]
+                self.compute += event.data["metrics"].get("compute_madds") or 0
                 self._told(job, event.data)
             elif event.kind in (EventKind.CANCELLED, EventKind.PRUNED):
                 self._ended(self.running.pop(event.job))
@@ -189,13 +191,19 @@ class FrontierSearcher(Searcher):
             return f"budget.jobs = {budget.jobs} reached"
         if budget.device_hours is not None and self.device_seconds >= budget.device_hours * 3600:
             return f"budget.device_hours = {budget.device_hours:g} reached"
+        if budget.compute is not None and self.compute >= budget.compute:
+            return f"budget.compute = {budget.compute:g} multiply-adds reached"
         if self._nothing_left():
             return "nothing is left to try" + (f" within {config.limits}" if config.limits else "")
         return None
 
     def _nothing_left(self) -> bool:
         """Every seed is trained, nothing runs or waits, and no member of the band can be grown."""
-        return not self.running and not self.children and self.seeds_asked >= len(self.seeds) and not self.pool.candidates()
+        return not self.running and not self.children and self.seeds_asked >= len(self.seeds) and not self._growable()
+
+    def _growable(self) -> bool:
+        """Whether any member of the band can be grown."""
+        return bool(self.pool.candidates())
 
 
 def seed_list(config: GrowthConfig, around: Surroundings) -> list[Architecture]:

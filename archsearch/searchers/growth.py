@@ -9,8 +9,9 @@ from overrides import overrides
 from pydantic import Field
 
 from archsearch.arch import Architecture, Edge, grow_node, growth_inputs
-from archsearch.jobs import Job, Stage
+from archsearch.jobs import Job
 from archsearch.searchers.direct import DirectSearcher
+from archsearch.searchers.grower import Grower, GrowingConfig
 from archsearch.searchers.pool import PoolPoint
 from archsearch.searchers.section import GrowthConfig
 
@@ -18,37 +19,35 @@ from archsearch.searchers.section import GrowthConfig
 MOST_DRAWS = 32
 
 
-class GrowthSearchConfig(GrowthConfig):
+class GrowthSearchConfig(GrowingConfig):
     """The ``search`` section with ``name: growth``."""
 
     name: Literal["growth"] = Field("growth", description="random shortcuts, warm-started: the baseline for petridish")
 
 
-class Growth(DirectSearcher):
+class Growth(Grower, DirectSearcher):
     """A random set of (input, operation) pairs on a sampled parent, trained at once."""
 
     Config: ClassVar[type[GrowthConfig]] = GrowthSearchConfig
 
     @overrides
     def _propose(self) -> Job | None:
-        parent = self._sample()
+        picked = self._pick()
+        if picked is None:
+            return None
+        parent, move, arch = picked
+        if arch is not None:
+            return self._moved(parent, move, arch)
         rng = self.rng("edges")
-        others = [] if parent is None else [point for point in self.pool.candidates() if point is not parent]
-        for point in [parent, *others] if parent else []:
+        others = [point for point in self.pool.candidates() if point is not parent]
+        for point in [parent, *others]:
             child = self._draw(point, rng)
             if child is not None:
                 arch, pairs = child
-                inherit = None
-                if self.around.settings["post_train"].get("warm_start", "parent") == "parent":
-                    inherit = {
-                        "kind": "node",
-                        "parent": point.arch,
-                        "weights": point.weights,
-                        "candidates": None,
-                        "edges": {name: [[edge.source, edge.op, 1.0] for edge in chosen] for name, chosen in pairs.items()},
-                    }
-                return self._training(arch, Stage.SEARCH_TRAINED, "post_train", point.id, inherit)
-        return None
+                even = {name: [[edge.source, edge.op, 1.0] for edge in chosen] for name, chosen in pairs.items()}
+                return self._child_training(arch, point, "node", point.id, {"candidates": None, "edges": even})
+        moved = (self._moved(point, move, arch) for point, move, arch in self._options() if arch is not None)
+        return next(moved, None)
 
     def _draw(self, point: PoolPoint, rng: np.random.Generator) -> tuple[Architecture, dict[str, list[Edge]]] | None:
         """An untried child of a point, or None after ``MOST_DRAWS`` draws."""

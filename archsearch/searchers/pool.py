@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,9 @@ class PoolPoint:
 class Pool:
     """Points by id and the band that parents are sampled from."""
 
-    def __init__(self, cost: str, eps: float, band_standard_errors: float) -> None:
+    def __init__(self, cost: str, eps: float, band_standard_errors: float, error: str = "val_error") -> None:
         self.cost = cost
+        self.error = error
         self.points: dict[int, PoolPoint] = {}
         self.frontier = Frontier(eps=eps, band_standard_errors=band_standard_errors)
 
@@ -38,9 +39,11 @@ class Pool:
 
     def add(self, job: Job, metrics: Mapping[str, JSON], artifacts: Mapping[str, Any]) -> None:
         """Take the result of a training job."""
-        point = PoolPoint(job.id, job.spec["arch"], metrics[self.cost], metrics["val_error"], artifacts["weights"])
+        point = PoolPoint(job.id, job.spec["arch"], metrics[self.cost], metrics[self.error], artifacts["weights"])
         self.points[job.id] = point
-        self.frontier.add(job.id, point.cost, point.error, metrics.get("val_standard_error") or 0.0)
+        self.frontier.add(
+            job.id, point.cost, point.error, metrics.get(f"{self.error.removesuffix('_error')}_standard_error") or 0.0
+        )
 
     def candidates(self) -> list[PoolPoint]:
         """Members of the band that can still be grown, cheapest first."""
@@ -50,8 +53,10 @@ class Pool:
         """A parent from the band by the rule of ``sample_from_hull``; points in ``busy`` only if there is no other."""
         candidates = self.candidates()
         idle = [point for point in candidates if point.id not in busy] or candidates
-        if not idle:
-            return None
-        costs = np.array([point.cost for point in idle], dtype=float)
-        counts = np.array([point.count for point in idle], dtype=float)
-        return idle[sample_from_hull(costs, counts, rng)]
+        return self.draw(idle, rng) if idle else None
+
+    def draw(self, points: Sequence[PoolPoint], rng: np.random.Generator) -> PoolPoint:
+        """One of the points by the rule of ``sample_from_hull``."""
+        costs = np.array([point.cost for point in points], dtype=float)
+        counts = np.array([point.count for point in points], dtype=float)
+        return points[sample_from_hull(costs, counts, rng)]

@@ -12,6 +12,7 @@ from archsearch.registry import OPERATIONS, SEARCHERS
 from archsearch.searchers.constraints import ConstraintText, costs_by_name, parse_constraint
 
 CostName = Literal["madds", "flops", "params", "activation_bytes"]
+ErrorName = Literal["val_error", "val_balanced_error"]
 
 
 class BudgetSection(Section):
@@ -20,6 +21,9 @@ class BudgetSection(Section):
     jobs: PositiveInt | None = Field(None, description="end after this many jobs were asked")
     wall_clock: Duration | None = Field(None, description="end after this much time with a driver running, e.g. 90s, 3h, 2d")
     device_hours: PositiveFloat | None = Field(None, description="end after this many hours of occupied slots")
+    compute: PositiveFloat | None = Field(
+        None, description="end after this many multiply-adds of training and search tasks, e.g. 2e13: the same on every machine"
+    )
     when_reached: Literal["drain", "cancel"] = Field(
         "drain", description="running jobs are let finish, or cancelled; what has finished is kept either way"
     )
@@ -77,6 +81,7 @@ class GrowthConfig(CellSpace):
     """What every searcher that grows points of the frontier band shares."""
 
     cost: CostName = Field("madds", description="the cost axis of the frontier")
+    error: ErrorName = Field("val_error", description="the error axis: over all images, or the mean over classes")
     convex_hull_eps: float = Field(0.025, ge=0, description="the band: errors up to (1 + eps) times the hull's")
     band_standard_errors: float = Field(
         0.0, ge=0, description="the band is at least this many standard errors wide; a small validation set needs 1"
