@@ -16,7 +16,7 @@ from torch import Tensor
 from archsearch.jobs import JSON
 
 #: Changes when a checkpoint of before can no longer be continued.
-FORMAT = 2
+FORMAT = 3
 
 
 def fingerprint(work: str, spec: JSON, seed: int, data_hash: str) -> str:

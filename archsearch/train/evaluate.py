@@ -18,13 +18,14 @@ from archsearch.train.batches import Split
 class Score:
     """Top-1 error (a share), mean cross-entropy in nats, and how many images they were measured on.
 
-    ``by_class``: the error on the images of each class, None for a class without any.
+    ``by_class``: the error on the images of each class, None for a class without any. ``images_by_class``: how many it has.
     """
 
     error: float
     loss: float
     count: int
     by_class: Sequence[float | None]
+    images_by_class: Sequence[int]
 
     @property
     def balanced_error(self) -> float:
@@ -37,6 +38,24 @@ class Score:
         """Of the error, binomial, smoothed by one image right and one wrong: a perfect score is not certain."""
         share = (self.error * self.count + 1) / (self.count + 2)
         return math.sqrt(share * (1 - share) / self.count)
+
+    @property
+    def balanced_standard_error(self) -> float:
+        """Of the balanced error: a mean of K independent binomial shares, so its variance is the sum of theirs over K squared.
+
+        p (1 - p) / (n - 1) estimates the variance of a share p of n images without bias; where a class has one image, which
+        tells nothing of its spread, the mean share of all classes stands in. Smoothed as ``standard_error`` is, the one right
+        and the one wrong image being spread evenly over the classes.
+        """
+        known = [(error, n) for error, n in zip(self.by_class, self.images_by_class, strict=True) if error is not None]
+        part = 1 / len(known)
+        shares = [(error * n + part) / (n + 2 * part) for error, n in known]
+        mean = sum(shares) * part
+        variances = [
+            share * (1 - share) / (n - 1 + 2 * part) if n > 1 else mean * (1 - mean)
+            for share, (_, n) in zip(shares, known, strict=True)
+        ]
+        return part * math.sqrt(sum(variances))
 
 
 #: Pixels in a batch of an evaluation: on a CPU larger maps no longer fit its caches, on a GPU more images fill it.
@@ -74,4 +93,5 @@ def evaluate(model: nn.Module, split: Split, images: Callable[[Tensor], Tensor],
     assert counts is not None
     right, wrong = counts.view(2, -1).tolist()
     by_class = [bad / (good + bad) if good + bad else None for good, bad in zip(right, wrong, strict=True)]
-    return Score(sum(wrong) / len(split), float(loss) / len(split), len(split), by_class)
+    totals = [good + bad for good, bad in zip(right, wrong, strict=True)]
+    return Score(sum(wrong) / len(split), float(loss) / len(split), len(split), by_class, totals)

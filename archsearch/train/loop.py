@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from archsearch.jobs import JSON, Context, Interrupted, NonFinite
 from archsearch.train.batches import Batches, Resident, Split, generator, reseed
 from archsearch.train.checkpoint import optimizer_tensors, pack, part, restore_optimizer, unpack
+from archsearch.train.compute import counting
 from archsearch.train.evaluate import Score, evaluate
 from archsearch.train.schedule import learning_rate
 from archsearch.train.section import TrainSection
@@ -30,6 +31,7 @@ class Trained:
     """What a training ends with. ``initial`` is the validation score before the first step, ``val`` that of the kept weights.
 
     ``curve`` has a row ``[epoch, mean training loss, validation error]`` for each evaluation; epochs count from 1.
+    ``seconds`` are of all attempts, ``cpu_before`` the processor's in earlier ones; ``steps_madds`` multiply-adds of all steps.
     """
 
     initial: Score
@@ -38,6 +40,8 @@ class Trained:
     curve: list[list[float]]
     best_epoch: int
     seconds: float
+    cpu_before: float
+    steps_madds: int
 
 
 def fit(model: nn.Module, data: Resident, section: TrainSection, context: Context, owner: str) -> Trained:
@@ -86,8 +90,10 @@ class _Training:
         self.best: dict[str, Tensor] = {}  # with keep: best, the weights of the best epoch so far
         self.initial: Score
         self.kept: Score  # of the weights that would be the result
-        self.earlier = 0.0  # seconds spent before this attempt
+        self.earlier = self.cpu_before = 0.0  # seconds spent before this attempt, and those of the processor
         self.started = self.saved = time.monotonic()
+        self.cpu_started = time.process_time()
+        self.step_madds = 0  # of one step; known after the first
         if not self._restore():
             self.initial = self.kept = self._evaluate(data.val)
 
@@ -109,7 +115,8 @@ class _Training:
         if not math.isfinite(self.kept.loss):
             raise NonFinite(f"the validation loss after {self.section.epochs} epochs is {self.kept.loss}")
         best_epoch = min(self.curve, key=lambda row: (row[2], row[0]))[0]
-        return Trained(self.initial, self.kept, self._train_score(), self.curve, int(best_epoch), self._seconds())
+        train, madds = self._train_score(), self.step_madds * self.total
+        return Trained(self.initial, self.kept, train, self.curve, int(best_epoch), self._seconds(), self.cpu_before, madds)
 
     # ------------------------------------------------------------------------------------------------------------ steps
     def _train_step(self) -> None:
@@ -125,9 +132,11 @@ class _Training:
             group["lr"] = rate
         for parameter in self.parameters:
             parameter.grad = None
-        with self._autocast():
+        with self._autocast(), nullcontext() if self.step_madds else counting(self.model) as counted:
             output = self.model(x)
             loss = self._loss(output, y)
+        if counted is not None:
+            self.step_madds = counted.madds
         loss.backward()  # type: ignore[no-untyped-call]
         if section.grad_clip:
             nn.utils.clip_grad_norm_(self.parameters, section.grad_clip)
@@ -218,6 +227,8 @@ class _Training:
             "initial": asdict(self.initial),
             "kept": asdict(self.kept),
             "seconds": self._seconds(),
+            "cpu_seconds": self.cpu_before + time.process_time() - self.cpu_started,
+            "step_madds": self.step_madds,
         }
         self.context.save_checkpoint(pack(tensors, meta, self.owner))
         self.saved = time.monotonic()
@@ -236,6 +247,7 @@ class _Training:
         self.losses.copy_(tensors["losses"])
         self.best = {name: tensor.to(self.losses.device) for name, tensor in part(tensors, "best.").items()}
         self.step, self.curve, self.earlier = meta["step"], meta["curve"], meta["seconds"]
+        self.cpu_before, self.step_madds = meta["cpu_seconds"], meta["step_madds"]
         self.initial, self.kept = Score(**meta["initial"]), Score(**meta["kept"])
         self.looked = self.step % self.per_epoch
         return True

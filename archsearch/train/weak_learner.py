@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -21,17 +22,23 @@ from archsearch.jobs import Context, Interrupted, NonFinite
 from archsearch.train.batches import Batches, Resident, reseed
 from archsearch.train.candidates import Candidates
 from archsearch.train.checkpoint import optimizer_tensors, pack, part, restore_optimizer, unpack
+from archsearch.train.compute import counting
 from archsearch.train.section import WeakLearnerSection
 
 
 @dataclass(frozen=True)
 class Learned:
-    """``ranked[cell]`` lists every ``[source, operation, alpha]``, the most helpful first; those that diverged come last."""
+    """``ranked[cell]`` lists every ``[source, operation, alpha]``, the most helpful first; those that diverged come last.
+
+    ``seconds`` are of all attempts, ``cpu_before`` the processor's in earlier ones; ``steps_madds`` multiply-adds of all steps.
+    """
 
     candidates: Candidates
     ranked: dict[str, list[list[str | float]]]
     diverged: frozenset[tuple[str, str]]  # (cell, edge key)
     seconds: float
+    cpu_before: float
+    steps_madds: int
 
 
 def learn(parent: Network, data: Resident, section: WeakLearnerSection, context: Context, owner: str) -> Learned:
@@ -92,7 +99,8 @@ class _Learning:
         self.candidates = Candidates(parent, section.primitives, context.job.seed).to(context.device)
         self.candidates.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         parent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parent.requires_grad_(section.train_parent).train(section.train_parent)
+        # With method gradient nothing takes a step: the parent then needs no gradients, in whichever mode it is.
+        parent.requires_grad_(section.train_parent and section.method == "alphas").train(section.train_parent)
         self.alphas = list(self.candidates.alphas.values())
         weights = self.candidates.weights()
         if section.method == "gradient":
@@ -111,8 +119,10 @@ class _Learning:
             groups.append({"params": list(parent.parameters()), "lr": section.lr, "weight_decay": section.weight_decay})
         self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
         self.step = 0
-        self.earlier = 0.0
+        self.earlier = self.cpu_before = 0.0  # seconds spent before this attempt, and those of the processor
         self.started = self.saved = time.monotonic()
+        self.cpu_started = time.process_time()
+        self.step_madds = 0  # of one step; known after the first
         self._restore()
 
     def run(self) -> Learned:
@@ -138,7 +148,11 @@ class _Learning:
         x = x.contiguous(memory_format=torch.channels_last)
         reseed(self.context.job.seed, self.step, self.context.device)
         self.candidates.follow(self.step)
-        loss = F.cross_entropy(self.candidates(self.parent, x), y, label_smoothing=section.label_smoothing)
+        with nullcontext() if self.step_madds else counting(self.parent, self.candidates) as counted:
+            logits = self.candidates(self.parent, x)
+        if counted is not None:
+            self.step_madds = counted.madds
+        loss = F.cross_entropy(logits, y, label_smoothing=section.label_smoothing)
         if section.method == "gradient":
             gradients = torch.autograd.grad(loss, self.alphas)
             self._contain(loss, list(gradients), [])
@@ -168,7 +182,8 @@ class _Learning:
         for (name, edges), alphas, bad in zip(self.candidates.edges.items(), values, flags, strict=True):
             ranked[name] = rank(edges, alphas.tolist(), bad.tolist())
             diverged |= {(name, edge.key) for edge, flag in zip(edges, bad.tolist(), strict=True) if flag}
-        return Learned(self.candidates, ranked, frozenset(diverged), self._seconds())
+        madds = self.step_madds * self.section.steps
+        return Learned(self.candidates, ranked, frozenset(diverged), self._seconds(), self.cpu_before, madds)
 
     # ------------------------------------------------------------------------------------------------------ checkpoints
     def _seconds(self) -> float:
@@ -183,7 +198,13 @@ class _Learning:
 
     def _checkpoint(self) -> None:
         tensors = {**self._state(), **optimizer_tensors(self.optimizer, "optimizer.")}
-        self.context.save_checkpoint(pack(tensors, {"step": self.step, "seconds": self._seconds()}, self.owner))
+        meta = {
+            "step": self.step,
+            "seconds": self._seconds(),
+            "cpu_seconds": self.cpu_before + time.process_time() - self.cpu_started,
+            "step_madds": self.step_madds,
+        }
+        self.context.save_checkpoint(pack(tensors, meta, self.owner))
         self.saved = time.monotonic()
 
     def _restore(self) -> None:
@@ -199,6 +220,7 @@ class _Learning:
                 tensor.copy_(tensors[name])
         restore_optimizer(self.optimizer, part(tensors, "optimizer."), "")
         self.step, self.earlier = meta["step"], meta["seconds"]
+        self.cpu_before, self.step_madds = meta["cpu_seconds"], meta["step_madds"]
 
 
 def gradient_of(parameter: nn.Parameter) -> Tensor:

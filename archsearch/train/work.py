@@ -1,9 +1,15 @@
-"""The works ``train``, ``petridish`` and ``test``: what executors run. Each is ``work(spec, context) -> Result``."""
+"""The works ``train``, ``petridish`` and ``test``: what executors run. Each is ``work(spec, context) -> Result``.
+
+All have two metrics of what the job took, earlier attempts included: ``cpu_seconds``, of the processor in this process, and
+``compute_madds``, the multiply-adds of all training steps (forward and backward, see ``train.compute``) and evaluations, which
+are the same on every machine.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+import time
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -36,6 +42,7 @@ def train(spec: JSON, context: Context) -> Result:
         NonFinite: the training diverged.
         Interrupted: as the context raised it; a checkpoint was written.
     """
+    started = time.process_time()
     section = TrainSection.model_validate(spec["train"])
     arch, dataset = Architecture.from_json(spec["arch"]), context.data()
     _settle(context, arch, dataset)
@@ -46,12 +53,14 @@ def train(spec: JSON, context: Context) -> Result:
     data = resident(dataset, context.device)
     done = fit(model.to(context.device), data, section, context, fingerprint("train", spec, context.job.seed, dataset.hash))
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("auxiliary.")}
-    counted = cost(arch)
+    weights, counted = context.save("weights.safetensors", save_weights(state)), cost(arch)
+    evaluated = done.train.count + done.val.count * (1 + len(done.curve))  # images; the 1 is before the first step
     metrics: dict[str, JSON] = {
         "val_error": done.val.error,
         "val_loss": done.val.loss,
         "val_standard_error": done.val.standard_error,
         "val_balanced_error": done.val.balanced_error,
+        "val_balanced_standard_error": done.val.balanced_standard_error,
         "train_error": done.train.error,
         "initial_val_loss": done.initial.loss,
         "initial_val_error": done.initial.error,
@@ -64,8 +73,10 @@ def train(spec: JSON, context: Context) -> Result:
         "curve": done.curve,
         "seconds_training": done.seconds,
         "tensorwatch": tensorwatch_stats(arch) if section.tensorwatch_stats else None,
+        "compute_madds": done.steps_madds + evaluated * counted.madds,
+        "cpu_seconds": done.cpu_before + time.process_time() - started,
     }
-    return Result(metrics, {"weights": context.save("weights.safetensors", save_weights(state))})
+    return Result(metrics, {"weights": weights})
 
 
 def petridish(spec: JSON, context: Context) -> Result:
@@ -77,6 +88,7 @@ def petridish(spec: JSON, context: Context) -> Result:
 
     Raises: as `train`.
     """
+    started = time.process_time()
     section = WeakLearnerSection.model_validate(spec["learner"])
     if section.primitives is None:
         section = section.model_copy(update={"primitives": PRIMITIVES})
@@ -85,12 +97,20 @@ def petridish(spec: JSON, context: Context) -> Result:
     parent = _trained(arch, spec["weights"], context)
     owner = fingerprint("petridish", spec, context.job.seed, dataset.hash)
     learned = learn(parent, resident(dataset, context.device), section, context, owner)
-    metrics = {"ranked": learned.ranked, "steps": section.steps, "seconds_training": learned.seconds}
-    return Result(metrics, {"candidates": context.save("candidates.safetensors", save_weights(candidate_state(learned)))})
+    candidates = context.save("candidates.safetensors", save_weights(candidate_state(learned)))
+    metrics: dict[str, JSON] = {
+        "ranked": learned.ranked,
+        "steps": section.steps,
+        "seconds_training": learned.seconds,
+        "compute_madds": learned.steps_madds,
+        "cpu_seconds": learned.cpu_before + time.process_time() - started,
+    }
+    return Result(metrics, {"candidates": candidates})
 
 
 def test(spec: JSON, context: Context) -> Result:
     """Measure a trained network (``arch``, ``weights``) on the test split, as a whole and class by class."""
+    started = time.process_time()
     arch, dataset = Architecture.from_json(spec["arch"]), context.data(test=True)
     _settle(context, arch, dataset)
     model = _trained(arch, spec["weights"], context)
@@ -101,7 +121,10 @@ def test(spec: JSON, context: Context) -> Result:
         "test_loss": score.loss,
         "test_standard_error": score.standard_error,
         "test_balanced_error": score.balanced_error,
+        "test_balanced_standard_error": score.balanced_standard_error,
         "test_error_by_class": list(score.by_class),
+        "compute_madds": score.count * cost(arch).madds,
+        "cpu_seconds": time.process_time() - started,
     }
     return Result(metrics)
 

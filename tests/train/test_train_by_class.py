@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -52,3 +54,41 @@ def test_a_search_tells_them_for_validation_and_test() -> None:
     weights = torch.bincount(y, minlength=10) / len(y)
     assert tested["test_error"] == pytest.approx(float((torch.tensor(by_class) * weights).sum()))
     assert tested["test_error"] != pytest.approx(tested["test_balanced_error"])
+
+
+def counted(wrong: list[int], images: list[int]) -> Score:
+    by_class = [bad / n if n else None for bad, n in zip(wrong, images, strict=True)]
+    return Score(sum(wrong) / sum(images), 0.0, sum(images), by_class, images)
+
+
+@pytest.mark.parametrize(
+    "images, rates, tolerance",
+    [
+        ([100, 100, 100, 100], [0.1, 0.2, 0.3, 0.4], 0.02),
+        ([900, 60, 30, 10], [0.05, 0.2, 0.5, 0.6], 0.03),
+        ([50] * 20, [0.02] * 20, 0.10),  # smoothing shows: one mistake in a class on average
+        ([400, 400, 2], [0.1, 0.1, 0.5], 0.10),
+        ([400, 400, 1], [0.3, 0.3, 0.3], 0.05),
+    ],
+)
+def test_the_balanced_standard_error_is_the_spread_of_repeated_measurements(
+    images: list[int], rates: list[float], tolerance: float
+) -> None:
+    """20,000 validation sets: how the balanced error scatters, against what each set says of it (root mean square)."""
+    rng = np.random.default_rng(0)
+    draws = rng.binomial(images, rates, (20_000, len(images)))
+    spread = float((draws / images).mean(axis=1).std())
+    claimed = [counted(draw, images).balanced_standard_error ** 2 for draw in draws[:4000].tolist()]
+    assert math.sqrt(float(np.mean(claimed))) == pytest.approx(spread, rel=tolerance)
+
+
+def test_the_balanced_standard_error_by_hand() -> None:
+    """Equal classes and no mistake: nearly as the plain one; a perfect score is not certain; a class unseen is no matter."""
+    perfect = counted([0, 0, 0, 0], [1000] * 4)
+    assert perfect.balanced_standard_error == pytest.approx(perfect.standard_error, rel=1e-2) and perfect.standard_error > 0
+    found = counted([1, 3], [5, 8])
+    one, two = (1 + 0.5) / (5 + 1), (3 + 0.5) / (8 + 1)
+    assert found.balanced_standard_error == pytest.approx(math.sqrt(one * (1 - one) / 5 + two * (1 - two) / 8) / 2)
+    assert counted([1, 3, 0], [5, 8, 0]).balanced_standard_error == found.balanced_standard_error
+    rare = counted([40, 5], [990, 10])
+    assert rare.balanced_standard_error > 5 * rare.standard_error, "few images of a class make its mean uncertain"

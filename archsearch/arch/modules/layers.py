@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from archsearch.arch.modules.depthwise import DepthwiseConv2d
+from archsearch.arch.modules.norm import BatchNorm2d
+
 
 class Zero(nn.Module):
     """The operation ``none``: zeros of the right shape, whatever comes in (not even a NaN passes)."""
@@ -39,7 +42,7 @@ class FactorizedReduce(nn.Module):
         self.relu = nn.ReLU()
         self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+        self.norm = BatchNorm2d(outputs, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(x)
@@ -53,15 +56,13 @@ class FactorizedReduce(nn.Module):
 
 def relu_conv_norm(inputs: int, outputs: int) -> nn.Sequential:
     """ReLU, 1x1 convolution, batch norm: brings a cell input to the cell's channels."""
-    return nn.Sequential(
-        OrderedDict(relu=nn.ReLU(), conv=nn.Conv2d(inputs, outputs, 1, bias=False), norm=nn.BatchNorm2d(outputs))
-    )
+    return nn.Sequential(OrderedDict(relu=nn.ReLU(), conv=nn.Conv2d(inputs, outputs, 1, bias=False), norm=BatchNorm2d(outputs)))
 
 
 def pool(kind: str, channels: int, stride: int, affine: bool) -> nn.Sequential:
     """A 3x3 pool ("max" or "avg") and a batch norm; the average leaves the padding out."""
     layer = nn.MaxPool2d(3, stride, 1) if kind == "max" else nn.AvgPool2d(3, stride, 1, count_include_pad=False)
-    return nn.Sequential(OrderedDict(pool=layer, norm=nn.BatchNorm2d(channels, affine=affine)))
+    return nn.Sequential(OrderedDict(pool=layer, norm=BatchNorm2d(channels, affine=affine)))
 
 
 def skip(channels: int, stride: int, affine: bool) -> nn.Module:
@@ -84,12 +85,11 @@ def dil_conv(kernel: int, channels: int, stride: int, affine: bool) -> nn.Sequen
 
 
 def _depthwise(kernel: int, channels: int, stride: int, affine: bool, dilation: int) -> dict[str, nn.Module]:
-    padding = dilation * (kernel // 2)
     return {
         "relu": nn.ReLU(),
-        "depthwise": nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
+        "depthwise": DepthwiseConv2d(channels, kernel, stride, dilation),
         "pointwise": nn.Conv2d(channels, channels, 1, bias=False),
-        "norm": nn.BatchNorm2d(channels, affine=affine),
+        "norm": BatchNorm2d(channels, affine=affine),
     }
 
 
@@ -100,7 +100,7 @@ def stem(inputs: int, widths: list[int], stride: int) -> nn.Sequential:
         if i:
             layers[f"relu{i}"] = nn.ReLU()
         layers[f"conv{i}"] = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
-        layers[f"norm{i}"] = nn.BatchNorm2d(width)
+        layers[f"norm{i}"] = BatchNorm2d(width)
         inputs = width
     return nn.Sequential(OrderedDict(layers))
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from archsearch.arch.description import STEMS, Architecture, Cell, Placed
 from archsearch.arch.modules import layers
+from archsearch.arch.modules.norm import BatchNorm2d
 from archsearch.arch.operations import operation
 from archsearch.arch.shapes import PlacedShape, Shape, trace
 from archsearch.jobs import InputError
@@ -51,7 +52,7 @@ class CellModule(nn.Module):
         self.norm: nn.Module | None = None
         if cell.post_op == "proj_channels":
             self.projections.extend(nn.Conv2d(self.channels, self.channels, 1, bias=False) for _ in cell.nodes)
-            self.norm = nn.BatchNorm2d(self.channels)
+            self.norm = BatchNorm2d(self.channels)
 
     def edge_stride(self, source: str) -> int:
         """The stride of an operation that reads this state: 2 on an input of a reduction cell, else 1."""
