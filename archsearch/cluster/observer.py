@@ -1,8 +1,11 @@
-"""The face of those who watch a run: the live display on a terminal, lines in a log, a test."""
+"""The face of those who watch a run from inside its driver: the live display on a terminal, lines in a log, a test, and
+the tracker, which turns what it sees into plain data for any number of callbacks (``archsearch.tracking``)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archsearch.jobs import Event
@@ -25,3 +28,6 @@ class Observer(ABC):
     @abstractmethod
     def on_message(self, text: str) -> None:
         """Something that the user should know now."""
+
+    def on_report(self, files: Sequence[Path]) -> None:  # noqa: B027 - few want to know
+        """The run's report was written."""
