@@ -29,6 +29,10 @@ class Cost:
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.madds + other.madds, self.params + other.params, self.activation_bytes + other.activation_bytes)
 
+    def __mul__(self, number: int) -> Cost:
+        """That of so many equal parts."""
+        return Cost(self.madds * number, self.params * number, self.activation_bytes * number)
+
 
 def strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
     """The size after a layer with that stride: every operation of the cell space agrees on ceil(size / stride)."""

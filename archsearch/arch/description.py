@@ -12,8 +12,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -229,17 +230,28 @@ class Architecture:
 
 def _cell(data: JSON, where: str) -> Cell:
     record = as_record(data, where, ("nodes", "last", "post_op"))
-    nodes = []
-    for i, node in enumerate(as_list(record["nodes"], f"{where}.nodes")):
-        edges = []
-        for j, pair in enumerate(as_list(node, f"{where}.nodes[{i}]")):
-            with located(f"{where}.nodes[{i}][{j}]"):
-                source, op = (as_text(item, "edge") for item in as_list(pair, "edge", 2))
-                edges.append(Edge(source, op))
-        with located(f"{where}.nodes[{i}]"):
-            nodes.append(Node(tuple(edges)))
+    nodes = tuple(_node(node, f"{where}.nodes[{i}]") for i, node in enumerate(as_list(record["nodes"], f"{where}.nodes")))
     with located(where):
-        return Cell(tuple(nodes), as_int(record["last"], "last", 0), as_text(record["post_op"], "post_op"))
+        return Cell(nodes, as_int(record["last"], "last", 0), as_text(record["post_op"], "post_op"))
+
+
+def _node(data: JSON, where: str) -> Node:
+    if type(data) is list and set(map(type, data)) == {list}:
+        with suppress(ValueError, TypeError):  # what is wrong with it is said below
+            return _same_node(tuple(map(tuple, data)))
+    edges = []
+    for j, pair in enumerate(as_list(data, where)):
+        with located(f"{where}[{j}]"):
+            source, op = (as_text(item, "edge") for item in as_list(pair, "edge", 2))
+            edges.append(Edge(source, op))
+    with located(where):
+        return Node(tuple(edges))
+
+
+@lru_cache(maxsize=4096)
+def _same_node(pairs: tuple[tuple[str, str], ...]) -> Node:
+    """A node made before, if there was one: an architecture has all nodes but one from its parent."""
+    return Node(tuple(Edge(source, op) for source, op in pairs))
 
 
 def _placed(data: JSON, where: str) -> Placed:

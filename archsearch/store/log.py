@@ -13,7 +13,7 @@ from overrides import overrides
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from archsearch.jobs import JSON, ArchsearchError, Event, LeaseLost, Store, StoreDamaged, StoreUnavailable
+from archsearch.jobs import JSON, ArchsearchError, Event, EventKind, LeaseLost, Store, StoreDamaged, StoreUnavailable
 from archsearch.store import lease, sqlite
 from archsearch.store.chain import genesis, last_link, rows_of
 from archsearch.store.head import HeadWriter, read_head
@@ -45,7 +45,9 @@ class SqlStore(Store):
     ``reached`` is called with ``commit.head`` when events are committed and ``HEAD`` does not say so yet (for crash tests).
     """
 
-    def __init__(self, folder: RunFolder, *, write: bool, ttl: float = lease.TTL, reached: Reached = _nothing) -> None:
+    def __init__(
+        self, folder: RunFolder, *, write: bool, whole: bool = True, ttl: float = lease.TTL, reached: Reached = _nothing
+    ) -> None:
         self.folder = folder
         self._write = write
         self._ttl = ttl
@@ -55,7 +57,7 @@ class SqlStore(Store):
         self._lost = self._closed = False
         refuse_absent(folder)
         if not write:
-            self._reader = Reader(folder)
+            self._reader = Reader(folder, whole=whole)
             return
         self._lock = lease.FileLock(folder.lock)
         try:
@@ -77,6 +79,15 @@ class SqlStore(Store):
     def events(self, after: int = 0) -> Iterator[Event]:
         return self._reader.events(after)
 
+    def events_of(self, kind: EventKind) -> list[Event]:
+        """The events of one kind, in order: quick, because all others are passed over unread. Each is what was written, but
+        whether any is missing is not known; ``open_store`` with ``write`` finds that out.
+
+        Raises:
+            StoreDamaged: one of them is not what was written.
+        """
+        return self._reader.events_of(kind)
+
     def driver(self) -> lease.Driver | None:
         """Who is running this run now, or None: on this host by its lock, on another by its last sign of life."""
         return self._reader.driver(self._ttl)
@@ -84,11 +95,12 @@ class SqlStore(Store):
     # ------------------------------------------------------------------------------------------------------- writing
     def _take_over(self) -> None:
         """Check everything while nothing has been written, then take the lease."""
-        for _ in self._reader.rows(0):
-            pass
         head = read_head(self.folder.head)
+        if not head.digest:  # else it vouches for every byte
+            for _ in self._reader.rows(0):
+                pass
         with self._reader.snapshot(head) as connection:
-            fault = None if head.digest else sqlite.fault(connection)  # the digest has vouched for a closed file
+            fault = None if head.digest else sqlite.fault(connection)
             if fault:
                 raise StoreDamaged(f"{fault}; the events up to {head.number} can be read")
             lease.refuse_other_host(connection, self._ttl)
@@ -254,9 +266,17 @@ def _head_errors(folder: RunFolder) -> Iterator[None]:
 
 
 def open_store(
-    folder: str | os.PathLike[str] | RunFolder, *, write: bool, ttl: float = lease.TTL, reached: Reached = _nothing
+    folder: str | os.PathLike[str] | RunFolder,
+    *,
+    write: bool,
+    whole: bool = True,
+    ttl: float = lease.TTL,
+    reached: Reached = _nothing,
 ) -> SqlStore:
     """Open the run in ``folder``: to write it (one process at a time, everything is checked first) or to read it.
+
+    Without ``whole`` (only for reading) a closed file's digest, a second for a gigabyte, is left to the next who opens it:
+    for a look at the description and ``events_of``, which have checksums of their own, before it is opened for writing.
 
     Raises:
         InputError: no run there, or one of a newer version; ``IncompleteRun`` if its creation was cut short.
@@ -264,7 +284,7 @@ def open_store(
         StoreDamaged: what is there is not what was written; the text names the place and the last good event.
         StoreUnavailable: disk full, locked, gone.
     """
-    return SqlStore(RunFolder.at(folder), write=write, ttl=ttl, reached=reached)
+    return SqlStore(RunFolder.at(folder), write=write, whole=whole, ttl=ttl, reached=reached)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def evaluations(self) -> Path:
+        """Holds the evaluations of this run's models: each is a run of its own."""
+        return self.path / "evaluations"
+
+    @property
     def url(self) -> str:
         """Root for ``Artifacts`` of a run that keeps them in its own folder; keys start with ``artifacts/``."""
         return str(self.path)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
-from archsearch.jobs import Event, InputError, StoreDamaged, StoreUnavailable
+from archsearch.jobs import Event, EventKind, InputError, StoreDamaged, StoreUnavailable
 from archsearch.store import lease, sqlite
-from archsearch.store.chain import Link, checked, event_of, genesis
+from archsearch.store.chain import Checked, Link, checked, checked_apart, event_of, genesis
 from archsearch.store.head import Head, read_head
 from archsearch.store.paths import RunFolder
 from archsearch.store.schema import EVENTS, check_version, read_meta
@@ -24,10 +24,12 @@ class IncompleteRun(InputError):
 
 
 class Reader:
-    """Reads one run. ``outdated``: its writer will migrate it, so an older schema version is no error."""
+    """Reads one run. ``outdated``: its writer will migrate it, so an older schema version is no error. ``whole``: see
+    ``open_store``."""
 
-    def __init__(self, folder: RunFolder, *, outdated: bool = False) -> None:
+    def __init__(self, folder: RunFolder, *, outdated: bool = False, whole: bool = True) -> None:
         self.folder = folder
+        self._whole = whole
         self._digest_of: Head | None = None  # the closing whose digest was found right
         self.meta = self._ask(read_meta)
         check_version(int(self.meta["schema_version"]), write=outdated)
@@ -35,6 +37,10 @@ class Reader:
     def events(self, after: int = 0) -> Iterator[Event]:
         for row in self.rows(after):
             yield event_of(row)
+
+    def events_of(self, kind: EventKind) -> list[Event]:
+        """The events of one kind, in order, each checked against the event before it only."""
+        return [event_of(row) for row in self._ask(lambda connection: checked_apart(connection, kind, genesis(self.meta)))]
 
     def driver(self, ttl: float) -> lease.Driver | None:
         """Who is running this run now, or None: on this host by its lock, on another by its last sign of life."""
@@ -45,14 +51,14 @@ class Reader:
         alive = row.owner and row.host != lease.this_host() and abs(time.time() - row.heartbeat) < ttl
         return lease.Driver(row.pid or 0, str(row.host), "unknown") if alive else None
 
-    def rows(self, after: int) -> Iterator[Row[Any]]:
+    def rows(self, after: int) -> Iterator[Checked]:
         reached = after
         while True:
             head = read_head(self.folder.head)  # before the rows: a writer commits first and moves HEAD then
             try:
                 with self.snapshot(head) as connection:
                     for row in checked(connection, self._link_at(connection, reached, head), head):
-                        reached = row.number
+                        reached = row[0]
                         yield row
                 return
             except StoreDamaged:
@@ -73,7 +79,7 @@ class Reader:
         have the digest that it was closed with; beside a writer, or after one was killed, its log is read too."""
         folder = self.folder
         try:
-            if head.digest:
+            if head.digest and self._whole:
                 self._check_digest(head)
             with sqlite.translated(folder.db, "reading"):
                 engine = sqlite.connect(folder.db, "immutable" if head.digest else "ro")

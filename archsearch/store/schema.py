@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Float, Integer, MetaData, String, Table, Text, insert, select, update
 
 from archsearch.jobs import JSON, InputError, StoreDamaged
+from archsearch.store.text import canonical
 
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")  # SQLite makes only an INTEGER key the row's own number
 
@@ -44,16 +44,6 @@ MIGRATIONS: list[Callable[[Connection], None]] = []
 def version() -> int:
     """The schema version that this code writes."""
     return len(MIGRATIONS) + 1
-
-
-def canonical(data: JSON) -> str:
-    """JSON text that is equal for equal data, in ASCII. NaN and infinities are kept as Python's json writes them."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"))
-
-
-def plain(data: JSON) -> Any:
-    """``data`` as it will be read back from the store: tuples become lists, numeric keys become text."""
-    return json.loads(canonical(data))
 
 
 def _checksum(values: Mapping[str, str]) -> str:

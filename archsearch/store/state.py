@@ -44,8 +44,9 @@ class JobRecord:
 @dataclass(frozen=True, slots=True)
 class Point:
     """A trained architecture of the pool. ``arch`` is its JSON; ``parent`` the id of the point that it grew from;
-    ``metrics`` those of its training, with those of its test where there was one; ``sampling_count`` how often it was
-    chosen as a parent."""
+    ``metrics`` those of its training, with those of its test where there was one, and ``confirmations``, those of its
+    trainings with other seeds once such have ended (see ``search.confirm``); ``sampling_count`` how often it was
+    chosen as a parent; ``origin`` is ``{run, id, point}`` of the earlier run that it was taken from, if it was."""
 
     id: int
     stage: Stage
@@ -54,6 +55,7 @@ class Point:
     metrics: Mapping[str, JSON]
     weights: ArtifactRef | None
     sampling_count: int = 0
+    origin: Mapping[str, JSON] | None = None
 
 
 class RunState:
@@ -71,19 +73,30 @@ class RunState:
         self.settings: dict[str, JSON] = {}
         self.last_number = 0
         self.device_seconds = 0.0
-        self._points: dict[int, Point] = {}
+        self._origins: dict[int, Mapping[str, JSON]] = {}
+        self._points: dict[int, int | None] = {}  # parent point by id, in the order in which they joined
         self._samplings: dict[int, int] = {}
         self._tests: dict[int, Mapping[str, JSON]] = {}
+        self._confirmations: dict[int, list[Mapping[str, JSON]]] = {}
         self._running: set[int] = set()
         for event in events:
             self.apply(event)
 
     def points(self) -> list[Point]:
         """All points, in the order in which they joined the pool."""
-        return list(self._points.values())
+        return [self._point(number) for number in self._points]
 
     def point(self, number: int) -> Point | None:
-        return self._points.get(number)
+        return self._point(number) if number in self._points else None
+
+    def _point(self, number: int) -> Point:
+        record = self.jobs[number]
+        metrics = {**record.metrics, **self._tests.get(number, {})}
+        if number in self._confirmations:
+            metrics["confirmations"] = list(self._confirmations[number])
+        weights, count = record.artifacts.get("weights"), self._samplings.get(number, 0)
+        arch, parent, origin = record.job.spec["arch"], self._points[number], self._origins.get(number)
+        return Point(number, record.job.stage, arch, parent, metrics, weights, count, origin)
 
     def artifact_keys(self) -> set[str]:
         """Keys of all artifacts that an event names; any other is of an attempt that came to nothing."""
@@ -104,6 +117,8 @@ class RunState:
         kind, data = event.kind, event.data
         if kind is EventKind.ASKED:
             self._asked(event)
+        elif kind is EventKind.IMPORTED:
+            self._imported(event)
         elif kind is EventKind.STOPPED:
             self._rest(data)
         elif kind is EventKind.BUDGET:
@@ -124,7 +139,19 @@ class RunState:
         parent = self.jobs.get(job.parent) if job.parent is not None else None
         if parent is not None and job.stage in (Stage.SEARCH, Stage.SEARCH_TRAINED) and parent.job.stage in POOL_STAGES:
             self._samplings[parent.job.id] = self._samplings.get(parent.job.id, 0) + 1
-            self._refresh(parent.job.id)
+
+    def _imported(self, event: Event) -> None:
+        """A point of an earlier run: the record of a job that took nothing here."""
+        job, data = Job.from_json(event.data["job"]), event.data
+        if job.id in self.jobs:
+            raise ValueError(f"event {event.number} imports point {job.id}, but there is such a job")
+        artifacts = {name: ArtifactRef.from_json(ref) for name, ref in data["artifacts"].items()}
+        self.jobs[job.id] = JobRecord(
+            job, JobState.COMPLETED, event.time, metrics=data["metrics"], artifacts=artifacts, finished=event.time
+        )
+        self.counts[JobState.COMPLETED] += 1
+        self._points[job.id] = self._parent_point(job)
+        self._origins[job.id] = data["origin"]
 
     def _moved(self, event: Event) -> None:
         """An event that changes the state of one job."""
@@ -133,26 +160,31 @@ class RunState:
             raise ValueError(f"event {event.number} ({event.kind}) is about job {event.job}, which was never asked for")
         kind, data = event.kind, event.data
         seconds = float(data.get("seconds") or 0.0)
-        record = replace(
-            record,
-            attempts=max(record.attempts, int(data.get("attempt") or 0)),
-            seconds=record.seconds + seconds,
-            node=data.get("node") or record.node,
-        )
+        state, started, finished = record.state, record.started, record.finished
+        metrics, artifacts, failure = record.metrics, record.artifacts, record.failure
         if kind is EventKind.STARTED:
             self.stopped = None
-            record = replace(record, state=JobState.RUNNING, started=event.time)
+            state, started = JobState.RUNNING, event.time
         elif kind is EventKind.FAILED:
-            record = _failed(record, event)
+            failure = Failure(FailureKind(data["kind"]), str(data.get("message", "")), str(data.get("traceback", "")))
+            state = _after(failure, bool(data.get("final")))
+            finished = event.time if state is JobState.ABANDONED else finished
         else:
-            record = replace(record, state=_END[kind], finished=event.time)
+            state, finished = _END[kind], event.time
         if kind is EventKind.TOLD:
+            metrics = data.get("metrics", {})
             artifacts = {name: ArtifactRef.from_json(ref) for name, ref in data.get("artifacts", {}).items()}
-            record = replace(record, metrics=data.get("metrics", {}), artifacts=artifacts)
+        attempts, node = max(record.attempts, int(data.get("attempt") or 0)), data.get("node") or record.node
+        seconds_in_all = record.seconds + seconds
+        record = JobRecord(  # in full: ``replace`` takes twice as long
+            record.job, state, record.asked, attempts, metrics, artifacts, failure, seconds_in_all, node, started, finished
+        )
         self._put(record)
         self.device_seconds += seconds * (record.job.resources.gpu or 1.0)
         if kind is EventKind.TOLD:
             self._told(record)
+        elif record.ended and record.job.stage is Stage.EVAL_TRAINED and record.job.parent is not None:
+            self._confirmations.setdefault(record.job.parent, [])  # none came of it
 
     def _put(self, record: JobRecord) -> None:
         number = record.job.id
@@ -164,20 +196,11 @@ class RunState:
     def _told(self, record: JobRecord) -> None:
         job = record.job
         if job.stage in POOL_STAGES:
-            self._points[job.id] = Point(
-                job.id, job.stage, job.spec["arch"], self._parent_point(job), record.metrics, record.artifacts.get("weights")
-            )
-            self._refresh(job.id)
+            self._points[job.id] = self._parent_point(job)
         elif job.stage is Stage.EVAL and job.work == "test" and job.parent is not None:
             self._tests[job.parent] = record.metrics
-            self._refresh(job.parent)
-
-    def _refresh(self, number: int) -> None:
-        """Bring what others' events say about a point into it."""
-        point = self._points.get(number)
-        if point is not None:
-            metrics = {**self.jobs[number].metrics, **self._tests.get(number, {})}
-            self._points[number] = replace(point, metrics=metrics, sampling_count=self._samplings.get(number, 0))
+        elif job.stage is Stage.EVAL_TRAINED and job.parent is not None:
+            self._confirmations.setdefault(job.parent, []).append(record.metrics)
 
     def _parent_point(self, job: Job) -> int | None:
         """The nearest forebear that is a point: the parent itself, or the parent of the search that came between."""
@@ -195,11 +218,8 @@ class RunState:
             self._put(replace(self.jobs[number], state=JobState.QUEUED))
 
 
-def _failed(record: JobRecord, event: Event) -> JobRecord:
-    """An attempt's failure; one that the run itself interrupted leaves the job queued."""
-    data = event.data
-    failure = Failure(FailureKind(data["kind"]), str(data.get("message", "")), str(data.get("traceback", "")))
-    if data.get("final"):
-        return replace(record, state=JobState.ABANDONED, failure=failure, finished=event.time)
-    state = JobState.QUEUED if failure.kind is FailureKind.INTERRUPTED else JobState.FAILED
-    return replace(record, state=state, failure=failure)
+def _after(failure: Failure, final: bool) -> JobState:
+    """A job's state after an attempt's failure; one that the run itself interrupted leaves it queued."""
+    if final:
+        return JobState.ABANDONED
+    return JobState.QUEUED if failure.kind is FailureKind.INTERRUPTED else JobState.FAILED

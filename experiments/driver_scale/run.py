@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
+import os
 import platform
 import pstats
 import resource
@@ -19,13 +20,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from archsearch import api
+from archsearch import api, session
 from archsearch import config as configuration
 from archsearch.cluster.loop import RunLoop
 from archsearch.cluster.observer import Observer
@@ -33,7 +36,7 @@ from archsearch.cluster.outcomes import Law
 from archsearch.cluster.simulated import SimulatedExecutor
 from archsearch.jobs import Event, Job
 from archsearch.simulation import outcomes
-from archsearch.store import Artifacts, RunFolder, RunState, create_run, open_store, read_run
+from archsearch.store import Artifacts, RunFolder, create_run, open_store
 
 HERE = Path(__file__).parent
 CONF = HERE / "pool.yaml"
@@ -62,12 +65,12 @@ class Clock(Observer):
 
 
 class Submitted(Exception):
-    """Ends a measured resume at its first job."""
+    """Ends a measured resume at its first job; says when that was, and the processor time until then."""
 
 
 class FirstJob(SimulatedExecutor):
     def submit(self, job: Job) -> None:
-        raise Submitted
+        raise Submitted(time.perf_counter(), time.process_time())
 
 
 def fast_law(made: api.Plan) -> Law:
@@ -83,13 +86,14 @@ def grow(size: int, folder: RunFolder, profile: bool) -> dict[str, Any]:
     made = api.plan(config)
     slots = config["cluster"].slots
     executor = SimulatedExecutor(fast_law(made), slots, charge=True)
-    create_run(folder, config_text=config.source_text, meta={"expanded": dict(config.expanded)})
+    meta = {"dataset": {"hash": made.dataset.hash}, "versions": {}, "directory": "", "expanded": dict(config.expanded)}
+    create_run(folder, config_text=config.source_text, meta=meta)
     start = time.perf_counter()
-    with open_store(folder, write=True) as store:
-        watching = Clock(executor, max(0, size - WINDOW))
-        loop = RunLoop(store, Artifacts(folder.url), made.searcher, config["cluster"], observer=watching)
-        profiler = cProfile.Profile()
-        outcome = profiler.runcall(loop.run, executor, {}) if profile else loop.run(executor, {})
+    watching = Clock(executor, max(0, size - WINDOW))
+    store = open_store(folder, write=True)  # never closed, as if the driver had been killed
+    loop = RunLoop(store, Artifacts(folder.url), made.searcher, config["cluster"], observer=watching)
+    profiler = cProfile.Profile()
+    outcome = profiler.runcall(loop.run, executor, {}) if profile else loop.run(executor, {})
     assert outcome.state == "done" and loop.ledger.told == size, outcome
     if profile:
         pstats.Stats(profiler, stream=sys.stderr).sort_stats("cumulative").print_stats(50)
@@ -113,46 +117,64 @@ def grow(size: int, folder: RunFolder, profile: bool) -> dict[str, Any]:
     }
 
 
-def resume(size: int, folder: RunFolder) -> dict[str, Any]:
-    """All that ``archsearch resume`` does up to its first submitted job, but for starting Ray."""
-    start = time.perf_counter()
-    stored = read_run(folder)
-    RunState(stored.events)
-    config = configuration.from_snapshot(stored.meta["config"], expanded=stored.meta["expanded"], overrides=[])
-    made = api.plan(config)
-    read = time.perf_counter()
-    with open_store(folder, write=True) as store:
+def resume(size: int, folder: RunFolder, profile: bool) -> dict[str, Any]:
+    """``archsearch.resume`` itself up to its first submitted job, with a simulated executor in the place of Ray."""
+    opened = 0.0
+
+    @contextmanager
+    def open_executor(made: api.Plan, *_rest: Any) -> Iterator[FirstJob]:
+        nonlocal opened
         opened = time.perf_counter()
-        artifacts = Artifacts(folder.url)
-        loop = RunLoop(store, artifacts, made.searcher, config["cluster"])
-        artifacts.collect({ref.key for record in loop.state.jobs.values() for ref in record.artifacts.values()})
-        folded = time.perf_counter()
-        try:
-            loop.run(FirstJob(fast_law(made), 1), {}, {"budget.jobs": size + 100})
-        except Submitted:
-            end = time.perf_counter()
+        yield FirstJob(fast_law(made), 2)
+
+    session.open_executor = open_executor
+    profiler = cProfile.Profile()
+    more = [f"budget.jobs={size + 100}"]
+    start, start_cpu = time.perf_counter(), time.process_time()
+    try:
+        profiler.runcall(api.resume, folder.path, overrides=more) if profile else api.resume(folder.path, overrides=more)
+    except Submitted as submitted:
+        end, cpu = submitted.args
+    if profile:
+        pstats.Stats(profiler, stream=sys.stderr).sort_stats("cumulative").print_stats(50)
     return {
-        "resume_seconds": round(end - start, 2),
-        "resume_parts": {
-            "read": round(read - start, 2),
-            "open": round(opened - read, 2),
-            "fold": round(folded - opened, 2),
-            "ask": round(end - folded, 3),
-        },
+        "seconds": round(end - start, 2),
+        "cpu_seconds": round(cpu - start_cpu, 2),
+        "of_it_data_and_check": round(opened - start, 2),
+        "of_it_fold_and_ask": round(end - opened, 2),
     }
 
 
 def measured(size: int, profile: bool) -> dict[str, Any]:
     """One size, growth and resume each in a process of its own."""
     with tempfile.TemporaryDirectory() as place:
-        figures: dict[str, Any] = {}
-        for part in ("grow", "resume"):
-            command = [sys.executable, __file__, "--part", part, "--folder", f"{place}/run", "--sizes", str(size)]
+
+        def part(name: str) -> dict[str, Any]:
+            command = [sys.executable, __file__, "--part", name, "--folder", f"{place}/run", "--sizes", str(size)]
             command += ["--profile"] if profile else []
-            figures |= json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+            found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+            return found
+
+        figures = part("grow")
+        figures["resume_after_a_kill"] = part("resume")
+        figures["resume_after_a_close"] = part("resume")  # the first one closed the store in order
     figures["load"] = round(psutil.getloadavg()[0], 1)  # what others run on the cores makes the driver wait
     print(json.dumps(figures), file=sys.stderr)
     return figures
+
+
+def table(sizes: list[dict[str, Any]]) -> str:
+    """The README's table."""
+    rows = [
+        "| completions | a second, elapsed | a CPU second | CPU ms each, at the end | peak memory | resume: killed, closed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for size in sizes:
+        killed, closed = (size[f"resume_after_a_{how}"]["seconds"] for how in ("kill", "close"))
+        cells = [f"{size[key]:,}" for key in ("completions", "completions_per_second", "completions_per_cpu_second")]
+        cells += [f"{size['cpu_ms_a_completion_at_the_end']:.2f}", f"{size['peak_memory_mb']:,} MB"]
+        rows.append(f"| {' | '.join(cells)} | {killed:.1f} s, {closed:.1f} s |")
+    return "\n".join(rows)
 
 
 def main() -> None:
@@ -164,13 +186,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.part:
         size, folder = options.sizes[0], RunFolder.at(options.folder)
-        print(json.dumps(grow(size, folder, options.profile) if options.part == "grow" else resume(size, folder)))
-        return
+        work = grow if options.part == "grow" else resume
+        print(json.dumps(work(size, folder, options.profile)), flush=True)
+        os._exit(0)  # the store of a grown run stays open
     file = HERE / "results.json"
-    before = json.loads(file.read_text())["sizes"] if file.exists() else []
-    known = {
-        figures["completions"]: figures for figures in [*before, *(measured(size, options.profile) for size in options.sizes)]
-    }
+    kept = json.loads(file.read_text())["sizes"] if file.exists() else []
+    known = {figures["completions"]: figures for figures in kept if "resume_after_a_kill" in figures}
+    known |= {size: measured(size, options.profile) for size in sorted(options.sizes)}
     sizes = [known[size] for size in sorted(known)]
     first, last = sizes[0], sizes[-1]
     ratio = last["ms_a_completion_at_the_end"] / first["ms_a_completion_at_the_end"]
@@ -183,12 +205,13 @@ def main() -> None:
         "wanted": {
             "1000_a_second_at_every_size": all(size["completions_per_second"] >= 1000 for size in sizes),
             "at_most_twice_the_cost": ratio <= 2,
-            "resume_within_10_s": last["resume_seconds"] <= 10,
+            "resume_within_10_s": max(last[name]["seconds"] for name in ("resume_after_a_kill", "resume_after_a_close")) <= 10,
         },
     }
     text = json.dumps(results, indent=2)
     file.write_text(text + "\n")
     print(text)
+    print(table(sizes), file=sys.stderr)
 
 
 if __name__ == "__main__":

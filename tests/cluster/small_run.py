@@ -41,7 +41,14 @@ def results(path: Path) -> dict[int, Any]:
     told = [(job, data) for _, kind, job, data in history(path) if kind is EventKind.TOLD]
     assert len({job for job, _ in told}) == len(told), "a result was counted twice"
     return {
-        job: ({name: value for name, value in data["metrics"].items() if not name.startswith("seconds")}, digests(data))
+        job: (
+            {
+                name: value
+                for name, value in data["metrics"].items()
+                if not name.endswith("seconds") and not name.startswith("seconds")
+            },
+            digests(data),
+        )
         for job, data in told
     }
 

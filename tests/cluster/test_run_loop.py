@@ -184,6 +184,31 @@ def test_resume_repeats_no_decision_and_counts_nothing_twice(bench):
     assert asked == [1, 2, 3, 4, 5]
 
 
+class Dictionaries(InlineExecutor):
+    """Notes what its jobs' specs are made of."""
+
+    name: ClassVar[str] = "dictionaries"
+
+    def submit(self, job):
+        kinds.append(type(job.spec))
+        super().submit(job)
+
+
+kinds: list[type] = []
+
+
+def test_a_job_that_is_started_again_has_a_spec_of_plain_dictionaries(bench):
+    """In memory the specs of a history are text; a work gets what it would have got the first time."""
+    kinds.clear()
+    for specs in ([{"steps": 3}], [{"steps": 3}, {"steps": 1}]):
+        executor = Dictionaries(bench.digits, Artifacts(str(bench.path)))
+        stop = Notes(lambda loop: loop.request_stop() if loop.progress.get(1, {}).get("step") == 1 else None)
+        outcome, loop = bench.session(specs, executor=executor, observer=stop)
+    assert outcome.state == "done" and loop.state.jobs[1].attempts == 2
+    assert kinds == [dict, dict, dict]
+    assert loop.state.jobs[1].job.spec == {"steps": 3}
+
+
 class TwiceAnswering(InlineExecutor):
     """Reports every completion twice, the second time as if from an attempt that was given up or lost."""
 

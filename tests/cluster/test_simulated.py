@@ -68,6 +68,22 @@ def test_time_jumps_to_the_next_completion_and_no_further_than_the_timeout():
     assert executor.busy_share == pytest.approx(10.0 / (3 * 7.5))
 
 
+def test_busy_time_between_two_moments():
+    executor = SimulatedExecutor(Fixed(), 2, start=10.0)
+    executor.submit(job(4))
+    assert executor.busy_between(0.0, 20.0) == 0.0, "nothing has passed yet"
+    executor.wait(1.0)
+    executor.submit(job(8))
+    executor.wait(math.inf)  # 10..14: the first; the second has begun at 11 and goes on
+    assert executor.busy_between(10.0, 14.0) == pytest.approx((4 + 3) / 8)
+    assert executor.busy_between(12.0, 13.0) == pytest.approx(1.0)
+    executor.wait(2.0)
+    executor.cancel(8, force=True)  # at 16
+    executor.wait(9.0)
+    assert executor.busy_between(14.0, 25.0) == pytest.approx(2 / 22)
+    assert executor.busy_between(10.0, 25.0) == pytest.approx(executor.busy_share)
+
+
 def test_what_ends_at_one_moment_is_told_at_once():
     executor = SimulatedExecutor(Fixed(), 2)
     executor.submit(job(4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,18 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, text
 from store_helpers import META, asked, closed_run, history, new_run
 
-from archsearch.jobs import InputError, StoreDamaged
-from archsearch.store import IncompleteRun, RunFolder, create_run, list_runs, open_store, read_run, schema
+from archsearch.jobs import Event, EventKind, InputError, Job, Stage, StoreDamaged
+from archsearch.store import (
+    DuplicateResult,
+    IncompleteRun,
+    RunFolder,
+    RunState,
+    create_run,
+    list_runs,
+    open_store,
+    read_run,
+    schema,
+)
 from archsearch.store.section import RunSection
 
 
@@ -155,3 +166,41 @@ def test_run_section() -> None:
     for wrong in ({"name": "a/b"}, {"name": ".."}, {"name": ""}, {"seed": -1}, {"dir": ""}, {"nmae": "x"}):
         with pytest.raises(ValidationError):
             RunSection(**wrong)
+
+
+def imports(count: int) -> list[Event]:
+    """Points of an earlier run, as the first events of a new one."""
+    made = []
+    for number in range(1, count + 1):
+        job = Job(number, Stage.SEED_TRAINED, "train", {"arch": {"n": number}, "hash": "h"}, 0)
+        origin = {"run": "old", "id": "x", "point": 7 * number}
+        data = {"job": job.to_json(), "metrics": {"val_error": 0.5}, "artifacts": {}, "origin": origin}
+        made.append(Event(number, 5.0, EventKind.IMPORTED, number, data))
+    return made
+
+
+def test_a_run_can_begin_with_events(tmp_path: Path) -> None:
+    """They are in the database from its first moment, and watched over like all others."""
+    path = tmp_path / "run"
+    create_run(path, config_text="", meta={}, events=imports(3))
+    stored = read_run(path)
+    assert [(event.number, event.kind, event.job) for event in stored.events] == [(n, "imported", n) for n in (1, 2, 3)]
+    assert RunState(stored.events).point(2).origin == {"run": "old", "id": "x", "point": 14}
+    shutil.copytree(path, tmp_path / "damaged")
+    content = bytearray((tmp_path / "damaged" / "run.db").read_bytes())
+    content[content.index(b'"point":14') + 8] ^= 1
+    (tmp_path / "damaged" / "run.db").write_bytes(content)
+    with pytest.raises(StoreDamaged):
+        read_run(tmp_path / "damaged")
+    with open_store(path, write=True) as store:
+        store.commit([asked(4, 4)])
+        with pytest.raises(DuplicateResult):
+            store.commit([Event(5, 6.0, EventKind.TOLD, 2, {"metrics": {}, "artifacts": {}, "seconds": 1.0})])
+    assert [event.number for event in read_run(path).events] == [1, 2, 3, 4]
+
+
+def test_first_events_that_are_not_numbered_from_one_make_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="event 2"):
+        create_run(tmp_path / "run", config_text="", meta={}, events=imports(3)[1:])
+    assert not (tmp_path / "run" / "run.db").exists()
+    create_run(tmp_path / "run", config_text="", meta={}, events=imports(1))

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from store_helpers import META, asked, checkpoint, closed_run, history, killed_copy, new_run
 
-from archsearch.jobs import StoreDamaged
+from archsearch.jobs import Event, EventKind, StoreDamaged
 from archsearch.store import RunFolder, open_store
+from archsearch.store.reader import Reader
 
 EVENTS = history(60)
 
@@ -186,3 +187,73 @@ def test_a_log_beside_a_closed_file_is_named(runs: dict[str, RunFolder], tmp_pat
     for write in (False, True):
         with pytest.raises(StoreDamaged, match=r"run\.db-wal was changed after the run was closed"):
             open_store(tmp_path / "copy", write=write)
+
+
+@pytest.mark.parametrize(
+    ("statement", "event"),
+    [
+        ("UPDATE events SET data = replace(data, '4', '9') WHERE number = 3", 3),
+        ("UPDATE events SET time = time + 1e-6 WHERE number = 1", 1),
+        ("UPDATE events SET kind = 'budget' WHERE number = 2", 2),
+        ("UPDATE events SET crc = crc + 1 WHERE number = 2", 3),
+        ("UPDATE events SET crc = 'x' WHERE number = 2", 3),
+        ("DELETE FROM events WHERE number = 2", 3),
+        ("UPDATE events SET data = replace(data, '7', '8') WHERE number = 2", None),
+        ("SELECT 1", None),
+    ],
+)
+def test_events_of_one_kind_are_those_that_were_written(tmp_path: Path, statement: str, event: int | None) -> None:
+    """Each is checked on its own; what is between them is for ``open_store`` to find."""
+    budgets = [Event(number, 1.5, EventKind.BUDGET, None, {"set": {"budget.jobs": 10 + number}}) for number in (1, 4)]
+    third = Event(3, 1.5, EventKind.BUDGET, None, {"set": {"budget.jobs": 14}})
+    run = new_run(tmp_path / "run")
+    with open_store(run, write=True) as store:
+        store.commit([budgets[0], asked(2, 7), third, budgets[1], asked(5, 8)])
+        copy = killed_copy(run, tmp_path / "copy")
+    connection = sqlite3.connect(copy.db)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+    with open_store(copy, write=False, whole=False) as store:
+        if event is None:
+            assert store.events_of(EventKind.BUDGET) == [budgets[0], third, budgets[1]]
+        else:
+            with pytest.raises(StoreDamaged, match=f"event {event}, or the one before it, is not what was written"):
+                store.events_of(EventKind.BUDGET)
+    if statement != "SELECT 1":
+        with pytest.raises(StoreDamaged):
+            open_store(copy, write=True)
+
+
+def test_a_closed_file_is_checked_by_its_digest_alone_and_a_killed_one_row_by_row(
+    runs: dict[str, RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    rows = Reader.rows
+    monkeypatch.setattr(Reader, "rows", lambda self, after: (read.append(row[0]) or row for row in rows(self, after)))
+    for run, expected in (("closed", []), ("mixed", [event.number for event in EVENTS])):
+        shutil.copytree(runs[run].path, tmp_path / run)
+        with open_store(tmp_path / run, write=True):
+            assert read == expected
+
+
+def test_a_look_leaves_the_digest_to_the_next_and_checks_what_it_gives(runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    folder = RunFolder.at(tmp_path / "copy")
+    shutil.copytree(runs["closed"].path, folder.path)
+    connection = sqlite3.connect(folder.db)
+    connection.execute("UPDATE events SET data = replace(data, '0', '1') WHERE number = 20")
+    connection.commit()
+    connection.close()
+    with open_store(folder, write=False, whole=False) as store:
+        assert store.meta["seed"] == 7 and store.events_of(EventKind.BUDGET) == []
+        with pytest.raises(StoreDamaged, match="event 20 is not what was written"):
+            list(store.events())
+    for write in (False, True):
+        with pytest.raises(StoreDamaged, match="was changed after the run was closed"):
+            open_store(folder, write=write)
+    connection = sqlite3.connect(folder.db)
+    connection.execute("UPDATE meta SET value = '8' WHERE key = 'seed'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreDamaged, match="description"):
+        open_store(folder, write=False, whole=False)

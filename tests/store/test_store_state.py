@@ -204,3 +204,48 @@ def test_incremental_counts_and_points_equal_those_counted_afresh() -> None:
             parent = jobs[parent].parent
         assert (point.parent, point.sampling_count) == (parent, chosen[point.id])
     assert len(state.points()) > 300 and max(chosen.values()) > 3
+
+
+def test_confirmations_belong_to_their_point_and_are_no_points() -> None:
+    story = Story()
+    story.ask(1, Stage.SEED_TRAINED)
+    story.tell(1, val_error=0.5)
+    story.ask(2, Stage.EVAL_TRAINED, parent=1)
+    story.ask(3, Stage.EVAL_TRAINED, parent=1)
+    assert story.state.points()[0].metrics == {"val_error": 0.5}
+    story.fail(2, FailureKind.LOST, final=False)
+    assert story.state.points()[0].metrics == {"val_error": 0.5}, "it will be tried again"
+    story.fail(2, FailureKind.LOST, final=True)
+    assert story.state.points()[0].metrics == {"val_error": 0.5, "confirmations": []}
+    story.tell(3, val_error=0.7)
+    assert story.state.points()[0].metrics == {"val_error": 0.5, "confirmations": [{"val_error": 0.7}]}
+    assert [point.id for point in story.state.points()] == [1]
+
+
+def test_imported_points_are_points_that_took_nothing() -> None:
+    story = Story()
+    for number, parent in ((1, None), (2, 1)):
+        stage = Stage.SEED_TRAINED if parent is None else Stage.SEARCH_TRAINED
+        job = Job(number, stage, "train", {"arch": {"n": number}}, seed=1, parent=parent)
+        origin = {"run": "old", "id": "x", "point": 10 + number}
+        data = {"metrics": {"val_error": 0.5}, "artifacts": {"weights": REF.to_json()}, "origin": origin}
+        story.add(EventKind.IMPORTED, number, job=job.to_json(), **data)
+    story.ask(3, Stage.SEARCH, parent=2)
+    story.tell(3)
+    story.ask(4, Stage.SEARCH_TRAINED, parent=3)
+    story.tell(4, val_error=0.1)
+    story.ask(5, Stage.EVAL, parent=2, work="test")
+    story.tell(5, test_error=0.4)
+    state = story.state
+    one, two, four = state.points()
+    assert (one.parent, two.parent, four.parent) == (None, 1, 2) and two.sampling_count == 1
+    assert two.origin == {"run": "old", "id": "x", "point": 12} and four.origin is None
+    assert two.metrics == {"val_error": 0.5, "test_error": 0.4} and two.weights == REF
+    record = state.jobs[1]
+    assert (record.state, record.attempts, record.seconds, record.started) == (JobState.COMPLETED, 0, 0.0, None)
+    assert state.device_seconds == 6.0 and REF.key in state.artifact_keys() and not list(state.open_jobs())
+    story.add(
+        EventKind.IMPORTED, 3, job=Job(3, Stage.SEED_TRAINED, "train", {}, 1).to_json(), metrics={}, artifacts={}, origin={}
+    )
+    with pytest.raises(ValueError, match="imports point 3"):
+        _ = story.state
