@@ -69,6 +69,9 @@ class Stage(StrEnum):
 #: Stages whose finished jobs are points of the pool.
 POOL_STAGES = frozenset({Stage.SEED_TRAINED, Stage.SEARCH_TRAINED})
 
+#: Stages of what is done with finished points once a search has ended: no budget of the search counts or cancels it.
+EVALUATION_STAGES = frozenset({Stage.EVAL, Stage.EVAL_TRAINED})
+
 
 class JobState(StrEnum):
     QUEUED = "queued"
@@ -191,6 +194,7 @@ class Progress:
 
 
 class EventKind(StrEnum):
+    IMPORTED = "imported"  # a point of an earlier run; data: {job, metrics, artifacts, origin: {run, id, point}}
     ASKED = "asked"  # data: Job.to_json()
     STARTED = "started"  # data: {attempt}
     TOLD = "told"  # data: {attempt, metrics, artifacts, seconds, node}

@@ -98,8 +98,10 @@ SECTIONS: Registry[Any] = Registry(
         "seed_train": "archsearch.train.section:TrainSection",
         "post_train": "archsearch.train.section:TrainSection",
         "weak_learner": "archsearch.train.section:WeakLearnerSection",
+        "evaluation": "archsearch.train.evaluation_section:EvaluationSection",
         "resources": "archsearch.cluster.section:ResourcesSection",
         "cluster": "archsearch.cluster.section:ClusterSection",
+        "tracking": "archsearch.tracking.section:TrackingSection",
     },
 )
 
@@ -133,6 +135,23 @@ DATASETS: Registry[Any] = Registry(
         "glyphs": "archsearch.data.glyphs:load",
         "npz": "archsearch.data.npz:load",
         "folder": "archsearch.data.folder:load",
+        "cifar10": "archsearch.data.torchvision_sets:load",
+        "cifar100": "archsearch.data.torchvision_sets:load",
+        "fashion_mnist": "archsearch.data.torchvision_sets:load",
+        "kmnist": "archsearch.data.torchvision_sets:load",
+        "mnist": "archsearch.data.torchvision_sets:load",
+        "stl10": "archsearch.data.torchvision_sets:load",
+        "svhn": "archsearch.data.torchvision_sets:load",
+    },
+)
+
+#: Those who follow a run: ``class MyCallback(archsearch.Callback)`` with a pydantic ``Config``.
+CALLBACKS: Registry[Any] = Registry(
+    "callback",
+    {
+        "jsonl": "archsearch.tracking.jsonl:JsonLines",
+        "tensorboard": "archsearch.tracking.tensorboard:TensorBoard",
+        "tensorwatch": "archsearch.tracking.tensorwatch:TensorWatch",
     },
 )
 

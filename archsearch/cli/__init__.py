@@ -31,6 +31,7 @@ VERBS: dict[str, str] = {
     "resume": "Go on with a run that was stopped, interrupted or killed.",
     "simulate": "Drive a search in virtual time: how long it would take on so many slots.",
     "status": "Show where a run stands: jobs, pool, frontier.",
+    "evaluate": "Train models of a run's frontier long and from scratch, and measure their test error over seeds.",
     "runs": "List the runs in a folder; compare, remove or export runs.",
     "report": "Write a run's tables and pictures.",
     "config": "Show or check a configuration, or write the schema for editors.",

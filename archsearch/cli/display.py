@@ -17,8 +17,8 @@ from rich.text import Text
 
 from archsearch.cluster.loop import RunLoop
 from archsearch.cluster.observer import Observer
-from archsearch.jobs import Event, EventKind, Job, JobState
-from archsearch.report import quantity
+from archsearch.jobs import EVALUATION_STAGES, Event, EventKind, Job, JobState
+from archsearch.report import error_label, quantity
 from archsearch.searchers.base import FrontierSearcher
 
 #: Rows of the frontier that the live panel shows at most.
@@ -66,10 +66,12 @@ class Lines(Observer):
             return ""
         job = loop.state.jobs[event.job].job
         head = f"job {job.id} {job.stage}"
+        if job.stage in EVALUATION_STAGES:
+            head += f" of point {job.spec.get('point', job.parent)}"
         if event.kind is EventKind.STARTED:
             return f"{head} started" + (f" (attempt {event.data['attempt']})" if event.data["attempt"] > 1 else "")
         if event.kind is EventKind.TOLD:
-            return f"{head} done in {event.data['seconds']:.1f} s{_figures(event)}"
+            return f"{head} done in {event.data['seconds']:.1f} s{_figures(event, loop)}"
         if event.kind is EventKind.FAILED:
             fate = "abandoned" if event.data["final"] else "to be tried again"
             return f"{head} failed, {fate}: {event.data['kind']}: {event.data['message']}"
@@ -84,10 +86,12 @@ class Lines(Observer):
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _figures(event: Event) -> str:
+def _figures(event: Event, loop: RunLoop) -> str:
     metrics = event.data["metrics"]
     if "val_error" in metrics:
-        return f": error {metrics['val_error']:.2%}, {quantity(metrics['madds'])} multiply-adds"
+        name = loop.searcher.config.error if isinstance(loop.searcher, FrontierSearcher) else "val_error"
+        kind = "error" if name == "val_error" else error_label(name)
+        return f": {kind} {metrics[name]:.2%}, {quantity(metrics['madds'])} multiply-adds"
     return f": test error {metrics['test_error']:.2%}" if "test_error" in metrics else ""
 
 

@@ -30,7 +30,11 @@ archsearch doctor --json
 """
 
 #: What each extra of the package is for; one that is not listed here is shown by its name alone.
-FEATURES = {"test": "running the tests (make test)"}
+FEATURES = {
+    "tensorboard": "tracking.callbacks: [tensorboard]",
+    "test": "running the tests (make test)",
+    "torchvision": "data.download: fetching CIFAR, MNIST, SVHN, ...",
+}
 
 PATIENCE = 2.0  # seconds after which a step says that it is under way
 RAY_TIMEOUT = 30.0

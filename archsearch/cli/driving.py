@@ -1,4 +1,4 @@
-"""What ``search`` and ``resume`` share: the display while a run goes, and what is said at its end."""
+"""What ``search``, ``resume`` and ``evaluate`` share: the display while a run goes, and what is said at its end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import json as json_module
 import shlex
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,29 +16,43 @@ from archsearch.cli.display import observer as make_observer
 
 if TYPE_CHECKING:
     from archsearch.api import Run
+    from archsearch.cluster.loop import Outcome
     from archsearch.cluster.observer import Observer
 
 
-def flag_overrides(*, seed: int | None = None, address: str | None = None, executor: str | None = None) -> list[str]:
+def flag_overrides(
+    *, seed: int | None = None, seeds: int | None = None, address: str | None = None, executor: str | None = None
+) -> list[str]:
     """The flags that are short for a key of the configuration."""
-    flags = {"run.seed": seed, "cluster.address": address, "cluster.executor": executor}
+    flags = {"run.seed": seed, "evaluation.seeds": seeds, "cluster.address": address, "cluster.executor": executor}
     return [f"{key}={json_module.dumps(value)}" for key, value in flags.items() if value is not None]
 
 
 def drive(start: Callable[[Observer], Run], *, title: str, json: bool) -> None:
     """Run to the end, show the result, leave with the exit code that says how it ended."""
-    # Ray's threads print to stdout, where the result alone belongs.
-    with contextlib.redirect_stdout(sys.stderr), make_observer(title) as watching:
+    with watched(title) as watching:
         run = start(watching)
-    outcome = run.outcome
-    assert outcome is not None
     resume = f"archsearch resume {shlex.quote(str(run.path))}"
     if json:
         print(json_module.dumps({**run.summary(), "resume": resume}, indent=2))
     else:
         show_end(run)
+    leave(run.outcome, f"go on with:  {resume}")
+
+
+@contextlib.contextmanager
+def watched(title: str) -> Iterator[Observer]:
+    """The display of what is driven in the block."""
+    # Ray's threads print to stdout, where the result alone belongs.
+    with contextlib.redirect_stdout(sys.stderr), make_observer(title) as watching:
+        yield watching
+
+
+def leave(outcome: Outcome | None, how_to_go_on: str) -> NoReturn:
+    """Leave with the exit code that says how a session ended; say why, and how to go on, if it was not done."""
+    assert outcome is not None
     if outcome.state != "done":
-        print_error(f"{outcome.state}: {outcome.reason}\nnothing that finished is lost; go on with:  {resume}")
+        print_error(f"{outcome.state}: {outcome.reason}\nnothing that finished is lost; {how_to_go_on}")
     raise typer.Exit(outcome.exit_code)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from archsearch.arch import Architecture, cost, summary
@@ -14,16 +15,18 @@ from archsearch.config import Config
 TIMED_STEPS = 3
 
 
-def estimate(config: Config) -> dict[str, Any]:
+def estimate(config: Config, warm_from: Path | None = None) -> dict[str, Any]:
     """Seeds, jobs and time of a search. Nothing is written.
 
     A few steps of the smallest and the largest seed are timed here, on one thread; other networks are placed on the line
     between them by their multiply-adds. Grown networks are taken as half as large again as the mean seed.
     """
-    from archsearch.api import plan
+    from archsearch.api import plan, start_from
 
     made = plan(config)
     seeds: list[Architecture] = sorted(made.searcher.seeds, key=lambda arch: cost(arch).madds)  # type: ignore[attr-defined]
+    warm = None if warm_from is None else start_from(warm_from, made)
+    there = {event.data["job"]["spec"]["hash"] for event in warm.events} if warm else set()
     section, budget = config["search"], config["budget"]
     images = len(made.dataset.x_train)
     madds = [cost(arch).madds for arch in seeds]
@@ -36,11 +39,16 @@ def estimate(config: Config) -> dict[str, Any]:
     def steps(train: Any) -> float:
         return float(train.epochs * max(1, images // train.batch_size))
 
-    seed_seconds = [seconds(value, steps(config["seed_train"])) for value in madds]
+    seed_seconds = [
+        0.0 if arch.hash in there else seconds(value, steps(config["seed_train"]))
+        for arch, value in zip(seeds, madds, strict=True)
+    ]
+    taken = len(warm.events) if warm else 0
+    wanted = sum(arch.hash not in there for arch in seeds)
     grown_cost = min(1.5 * sum(madds) / len(madds), section.max_madd or float("inf"))
     # A step of the weak learner holds every candidate: about four steps of its parent.
     pair_seconds = seconds(grown_cost, steps(config["post_train"])) + 4 * seconds(grown_cost, config["weak_learner"].steps)
-    pairs = None if section.max_hull_points is None else max(0, section.max_hull_points - len(seeds))
+    pairs = None if section.max_hull_points is None else max(0, section.max_hull_points - wanted - taken)
     slots = config["cluster"].slots or os.cpu_count() or 1
     slots = 1 if config["cluster"].executor == "inline" else slots
     total = None if pairs is None else sum(seed_seconds) + pairs * pair_seconds
@@ -57,11 +65,13 @@ def estimate(config: Config) -> dict[str, Any]:
         "seeds": [
             {"arch": summary(arch), "madds": m, "seconds": s} for arch, m, s in zip(seeds, madds, seed_seconds, strict=True)
         ],
-        "jobs": {"SEED_TRAINED": len(seeds), "SEARCH": pairs, "SEARCH_TRAINED": pairs},
+        "warm_from": {**warm.describe(), "text": str(warm)} if warm else None,
+        "jobs": {"SEED_TRAINED": wanted, "SEARCH": pairs, "SEARCH_TRAINED": pairs},
         "seconds_a_grown_point": pair_seconds,
         "slots": slots,
         "slot_seconds": total,
         "wall_clock_seconds": wall,
+        "frontier": {"cost": section.cost, "error": section.error},
         "budget": budget.model_dump(mode="json"),
     }
 
@@ -86,9 +96,9 @@ def _seconds_a_step(arch: Architecture, batch: int) -> float:
         torch.set_num_threads(threads)
 
 
-def show(config: Config, *, json: bool) -> None:
+def show(config: Config, *, json: bool, warm_from: Path | None = None) -> None:
     """Print the estimate."""
-    found = estimate(config)
+    found = estimate(config, warm_from)
     if json:
         print(json_module.dumps(found, indent=2))
         return
@@ -96,7 +106,7 @@ def show(config: Config, *, json: bool) -> None:
     from rich.table import Table
 
     from archsearch.cli.display import clock
-    from archsearch.report import quantity
+    from archsearch.report import error_label, quantity
 
     console = Console(highlight=False)
     data = found["dataset"]
@@ -105,8 +115,11 @@ def show(config: Config, *, json: bool) -> None:
     for name in ("seed", "multiply-adds", "training"):
         table.add_column(name, justify="left" if name == "seed" else "right")
     for seed in found["seeds"]:
-        table.add_row(seed["arch"], quantity(seed["madds"]), clock(seed["seconds"]))
+        table.add_row(seed["arch"], quantity(seed["madds"]), clock(seed["seconds"]) if seed["seconds"] else "is there")
     console.print(table)
+    console.print(f"frontier: {error_label(found['frontier']['error'])} against {found['frontier']['cost']}")
+    if found["warm_from"]:
+        console.print(found["warm_from"]["text"])
     pairs = found["jobs"]["SEARCH"]
     grown = "grown points until a budget is used up" if pairs is None else f"{pairs} grown points"
     console.print(f"then {grown}, about {clock(found['seconds_a_grown_point'])} of one slot each (search task and training)")

@@ -12,6 +12,7 @@ from archsearch.cli.options import Address, Json, Set
 EXAMPLES = """
 archsearch resume runs/petridish_digits
 archsearch resume runs/petridish_digits --set search.max_hull_points=100 --set budget.wall_clock=1h
+archsearch resume runs/petridish_digits --set search.confirm=3    # train the frontier again with three other seeds
 """
 
 
@@ -26,8 +27,8 @@ def command(
 ) -> None:
     """Go on with a run that was stopped, interrupted or killed, as if it had not been.
 
-    Budgets and resources may change (--set budget.*, resources.*, cluster.*, search.max_hull_points); what is searched
-    may not. Exit codes as for `archsearch search`.
+    Budgets and resources may change (--set budget.*, resources.*, cluster.*, search.max_hull_points,
+    search.confirm); what is searched may not. Exit codes as for `archsearch search`.
     """
     from archsearch import api
     from archsearch.cli.driving import drive, flag_overrides

@@ -54,7 +54,8 @@ def compare(
     """Compare the frontiers of two runs.
 
     The hypervolume is what a frontier dominates of the box up to a common reference: the worst cost and the worst error on
-    either frontier, times 1.1. Validation errors; the cost is the runs' own, multiply-adds where they differ.
+    either frontier, times 1.1. Cost and error are the runs' own; where they differ, multiply-adds and the plain
+    validation error.
     """
     from archsearch import api
     from archsearch.report.compare import compare as compare_points
@@ -68,9 +69,11 @@ def compare(
         raise InputError(f"{a} and {b} are the same run; name two.")
     short = [run.path.name for run in runs]
     names = short if short[0] != short[1] else [f"{short[0]} (A)", f"{short[1]} (B)"]
-    costs = {api.frontier_settings(run.config)["cost"] for run in runs}
+    costs, errors = ({api.frontier_settings(run.config)[key] for run in runs} for key in ("cost", "error"))
     found = compare_points(
-        {name: run.points() for name, run in zip(names, runs, strict=True)}, cost=costs.pop() if len(costs) == 1 else "madds"
+        {name: run.points() for name, run in zip(names, runs, strict=True)},
+        cost=costs.pop() if len(costs) == 1 else "madds",
+        error=errors.pop() if len(errors) == 1 else "val_error",
     )
     data = [run.meta["dataset"] for run in runs]
     if picture is not None:
@@ -88,7 +91,7 @@ def compare(
             for name, run in zip(names, runs, strict=True)
         ]
         reference = dict(zip(("cost", "error"), found.reference, strict=True))
-        head = {"cost": found.cost, "reference": reference, "same_data": same}
+        head = {"cost": found.cost, "error": found.error, "reference": reference, "same_data": same}
         print(json_module.dumps({**head, "runs": entries, "picture": str(picture) if picture else None}, indent=2))
     else:
         _show_comparison(found, {name: run.state.device_seconds for name, run in zip(names, runs, strict=True)})
@@ -189,7 +192,7 @@ def _table(*columns: str) -> Any:
 def _show_comparison(found: Any, seconds: dict[str, float]) -> None:
     from rich.console import Console
 
-    from archsearch.report import quantity
+    from archsearch.report import error_label, quantity
 
     table = _table("run", "points", "frontier", "dominated", "best", "at", "hypervolume", "seconds")
     for name, view in found.views.items():
@@ -201,8 +204,9 @@ def _show_comparison(found: Any, seconds: dict[str, float]) -> None:
     cost, error = found.reference
     console = Console()
     console.print(table)
+    kind = error_label(found.error)
     console.print(
-        f"hypervolume: share of the box from 0 to the common reference, {quantity(cost)} {found.cost} and {error:.2%} error",
+        f"hypervolume: share of the box from 0 to the common reference, {quantity(cost)} {found.cost} and {error:.2%} {kind}",
         highlight=False,
         soft_wrap=True,
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 from archsearch import api
 from archsearch.jobs import InputError, StoreUnavailable
-from archsearch.store import Artifacts, canonical, read_run
+from archsearch.store import Artifacts, RunFolder, canonical, read_run
 from archsearch.store.durable import TEMPORARY, make_folders, sync_folder
 
 #: Of the run's description: not the paths and variables of the machine that it ran on.
@@ -83,7 +83,13 @@ def _files(run: api.Run) -> Iterator[tuple[str, bytes]]:
     if not points:
         return
     with tempfile.TemporaryDirectory() as place:
-        for file in sorted(api.write_run_report(Path(place), run.state, run.config, run.meta, run.session)):
+        found = api.evaluations_in(run.folder)
+        written = api.write_run_report(Path(place), run.state, run.config, run.meta, run.session, evaluations=found)
+        for each in found:
+            if "models" in each:  # it can be read
+                folder = Path(place) / "evaluations" / each["name"]
+                written += api.Evaluation(RunFolder.at(run.folder.evaluations / each["name"])).report(folder)
+        for file in sorted(written):
             yield file.relative_to(place).as_posix(), file.read_bytes()
     if run.meta.get("simulated"):  # its networks were never trained
         return

@@ -7,24 +7,28 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from archsearch.jobs import ArchsearchError, InputError, StoreBusy, StoreDamaged, StoreUnavailable
-from archsearch.store import IncompleteRun, RunFolder
+from archsearch.store import IncompleteRun, RunFolder, list_runs
 from archsearch.store.lease import FileLock
 
-#: The paths, below a run's folder, of what archsearch writes there.
+#: The paths, below a run's folder, of what archsearch writes there. Its evaluations are runs of their own.
 OWN = re.compile(
     r"""(?:.*/)?\.writing-[0-9a-f]{32}  # left by a write that was cut short
-    | run\.db(?:\.new)?(?:-wal|-shm|-journal)? | HEAD | lock | config\.yaml
-    | artifacts(?:/\d{6,}(?:/\d+(?:/[A-Za-z0-9_][\w.-]*)?)?)?
-    | checkpoints(?:/\d{6,}(?:/\d+\.ckpt)?)?
-    | full_pool\.tsv | pareto_(?:front_summary|eps_summary|xy)\.tsv
-    | convex_hull\.png | seed_models_madds\.png | model_gallery_accuracy_[a-z_]+\.png
-    | report\.html
-    | model_desc_gallery(?:/model_desc_\d+\.(?:yaml|png|svg))?
+    | evaluations(?:/[A-Za-z0-9_][\w.-]*)?
+    | (?:evaluations/[A-Za-z0-9_][\w.-]*/)?
+      (?: run\.db(?:\.new)?(?:-wal|-shm|-journal)? | HEAD | lock | config\.yaml
+        | artifacts(?:/\d{6,}(?:/\d+(?:/[A-Za-z0-9_][\w.-]*)?)?)?
+        | checkpoints(?:/\d{6,}(?:/\d+\.ckpt)?)?
+        | full_pool\.tsv | pareto_(?:front_summary|eps_summary|xy)\.tsv
+        | convex_hull\.png | seed_models_madds\.png | model_gallery_accuracy_[a-z_]+\.png
+        | report\.html | evaluation\.(?:tsv|json|png)
+        | points\.jsonl(?:\.new)? | tensorboard(?:/points(?:/\d+)?)?(?:/events\.out\.tfevents\.[\w.-]+)?
+        | model_desc_gallery(?:/model_desc_\d+\.(?:yaml|png|svg))?
+      )
     """,
     re.VERBOSE,
 )
@@ -87,16 +91,15 @@ def removal(path: Path, *, force: bool) -> Iterator[Removal]:
             raise StoreBusy(f"the run in {folder.path} is held by {run.driver}: wait for its end, or stop it first")
         root = api.artifacts_root(run.config, folder)
         elsewhere, state = None if root == folder.url else root, f"{len(run.points())} points"
-    lock = FileLock(folder.lock, patience=0.0)  # also of a run that cannot be read
-    try:
+    with ExitStack() as held:
+        for each in (folder, *list_runs(folder.evaluations)):  # also of a run that cannot be read
+            held.callback(FileLock(each.lock, patience=0.0).release)
         names, total = _contents(folder.path)
         foreign = [name for name in names if not OWN.fullmatch(name)]
         if foreign and not force:
             listed = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
             raise InputError(f"{folder.path} holds what is not the run's own: {listed}. Move it away, or say --force.")
         yield Removal(folder, state, len(names), _size(total), elsewhere)
-    finally:
-        lock.release()
 
 
 def _contents(root: Path) -> tuple[list[str], int]:

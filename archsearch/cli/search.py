@@ -15,6 +15,7 @@ archsearch search confs/petridish_digits.yaml --seed 3 --run-dir runs/third
 archsearch search confs/petridish_digits.yaml --set search.max_madd=1e6 --set search.init_node_ch='[4, 8]'
 archsearch search confs/petridish_digits.yaml --set data.name=npz --set data.path=mine.npz
 archsearch search confs/petridish_cifar10.yaml --address auto --dry-run
+archsearch search confs/petridish_digits.yaml --warm-from runs/petridish_digits --set search.max_hull_points=60
 """
 
 
@@ -22,6 +23,12 @@ def command(
     conf: Annotated[Path, typer.Argument(metavar="CONF", help="The configuration, a YAML file.")],
     set_: Set = None,
     run_dir: Annotated[Path | None, typer.Option(help="The run's folder; default: a new one below run.dir.")] = None,
+    warm_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Begin with the trained points of an earlier run on the same data, as far as they fit."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The run's seed (run.seed).")] = None,
     address: Address = None,
     executor: Annotated[
@@ -37,6 +44,9 @@ def command(
     Shows progress while it runs, on stderr; ends with the frontier as a table and where the files lie. Ctrl-C stops in
     order: `archsearch resume` goes on from there, as it does after a kill.
 
+    --warm-from copies points and weights: the earlier run may go on, or be removed. They count among
+    search.max_hull_points, and against no budget.
+
     Exit codes: 0 done, 2 bad input, 3 stopped by failures (resumable), 130 interrupted (resumable).
     """
     from archsearch import config as configuration
@@ -49,11 +59,15 @@ def command(
     if dry_run:
         from archsearch.cli.dry_run import show
 
-        show(checked, json=json)
+        show(checked, json=json, warm_from=warm_from)
         return
     from archsearch import api
 
-    drive(lambda observer: api.search(checked, run_dir=run_dir, observer=observer), title=str(conf), json=json)
+    drive(
+        lambda observer: api.search(checked, run_dir=run_dir, warm_from=warm_from, observer=observer),
+        title=str(conf),
+        json=json,
+    )
 
 
 def _unnamed(conf: Path) -> bool:

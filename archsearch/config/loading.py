@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -31,11 +32,13 @@ class Config:
         expanded: ``{"data.path": value}`` for each key whose text used variables, secrets left out. A run keeps it beside
             its snapshot: ``from_snapshot(source_text, expanded=expanded)`` gives equal sections on any machine, without
             ever reading the environment.
+        hidden: keys whose value came from a variable that is a secret by its name; masked like those that are by their own.
     """
 
     sections: Mapping[str, BaseModel]
     source_text: str = field(repr=False)
     expanded: Mapping[str, Any] = field(repr=False)
+    hidden: frozenset[KeyPath] = field(default=frozenset(), repr=False)
 
     def __getitem__(self, name: str) -> Any:
         return self.sections[name]
@@ -43,6 +46,8 @@ class Config:
     def to_json(self, *, mask: bool = True) -> dict[str, Any]:
         """All sections with defaults and variables filled in, as JSON values; secrets are masked unless told otherwise."""
         values = {name: section.model_dump(mode="json") for name, section in self.sections.items()}
+        for path in self.hidden if mask else ():
+            _hide(values, path)
         return masked(values) if mask else values
 
     def to_yaml(self, *, mask: bool = True) -> str:
@@ -159,6 +164,7 @@ def _check(
         root = Node({}, root.place) if root.value is None else root
         if not isinstance(root.value, dict):
             raise InputError(f"{root.place}: expected sections such as 'data:' and 'search:', found a {kind_of(root.value)}.")
+    hidden = set(_secrets_given_again(root, overrides))
     root = _override(root, overrides, expanded, settable, problems)
     broken: list[KeyPath] = []
     kept: dict[str, Any] = {}
@@ -182,6 +188,8 @@ def _check(
             return None
         if names and not any(map(is_secret_name, (*names, *map(str, path)))) and masked(value) == value:
             kept[key] = value
+        elif names:
+            hidden.add(path)
         return value
 
     values = tree.plain(root, fill)
@@ -189,8 +197,34 @@ def _check(
     if problems:
         raise report(what, problems)
     return Config(
-        MappingProxyType(sections), yaml_text.dump(tree.plain(root, lambda template, *_: template)), MappingProxyType(kept)
+        MappingProxyType(sections),
+        yaml_text.dump(tree.plain(root, lambda template, *_: template)),
+        MappingProxyType(kept),
+        frozenset(hidden),
     )
+
+
+def _secrets_given_again(root: Node, overrides: Sequence[str]) -> Iterator[KeyPath]:
+    """Keys that overrides replace and whose text used a variable that is a secret by its name."""
+    for override in overrides:
+        path, _ = parse_override(override)
+        old = tree.find(root, path)
+        if old is not None and isinstance(old.value, Template):
+            with suppress(ValueError):  # text that nobody can read
+                if any(map(is_secret_name, old.value.variables())):
+                    yield path
+
+
+def _hide(values: Any, path: KeyPath) -> None:
+    """Put a mask where ``path`` leads, if it leads anywhere: a section may have made something else of what was written."""
+    *above, last = path
+    try:
+        for step in above:
+            values = values[step]
+        values[last]
+    except (KeyError, IndexError, TypeError):
+        return
+    values[last] = MASK
 
 
 def _override(

@@ -7,6 +7,9 @@ from pydantic import Field, field_validator, model_validator
 from archsearch.config import Section
 from archsearch.registry import DATASETS
 
+#: Names of ``archsearch.data.torchvision_sets``.
+TORCHVISION_SETS = ("cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist", "stl10", "svhn")
+
 
 class GlyphsSection(Section):
     """Knobs of the generated data set ``glyphs``."""
@@ -29,9 +32,16 @@ class GlyphsSection(Section):
 class DataSection(Section):
     """What is searched on."""
 
-    name: str = Field(default="digits", description="digits, glyphs, npz, folder, or a data set registered by a plug-in")
+    name: str = Field(
+        default="digits", description=f"digits, glyphs, npz, folder, {', '.join(TORCHVISION_SETS)}, or a plug-in's"
+    )
     path: str | None = Field(
-        default=None, description="npz: the file; folder: the folder of images; relative to the working directory"
+        default=None,
+        description="npz: the file; folder: the folder of images; torchvision's sets: the folder that torchvision calls root; "
+        "relative to the working directory",
+    )
+    download: bool = Field(
+        default=False, description="fetch the files of one of torchvision's sets into data.path if they are not there"
     )
     size: int | None = Field(
         default=None, ge=1, le=4096, description="folder: side in pixels to which images are scaled; needed where they differ"
@@ -61,7 +71,13 @@ class DataSection(Section):
             raise ValueError("data.name is npz but data.path is not set; give the path of your .npz file")
         if self.name == "folder" and not self.path:
             raise ValueError("data.name is folder but data.path is not set; give the folder that holds your images")
-        if self.size is not None and self.name in ("digits", "glyphs", "npz"):
+        if self.name in TORCHVISION_SETS and not self.path:
+            raise ValueError(
+                f"data.name is {self.name} but data.path is not set; give the folder that holds (or is to hold) it"
+            )
+        if self.download and self.name not in TORCHVISION_SETS:
+            raise ValueError(f"data.download fetches {', '.join(TORCHVISION_SETS)}; {self.name} cannot be downloaded")
+        if self.size is not None and self.name in ("digits", "glyphs", "npz", *TORCHVISION_SETS):
             raise ValueError(f"data.size scales the images of a folder; those of {self.name} have a size of their own")
         return self
 

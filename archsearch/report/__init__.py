@@ -3,11 +3,12 @@
 from archsearch.report.files import write_report
 from archsearch.report.html import write_html
 from archsearch.report.tables import COLUMNS, frontier_table
-from archsearch.report.view import FrontierView, quantity, summary
+from archsearch.report.view import FrontierView, error_label, quantity, summary
 
 __all__ = [
     "COLUMNS",
     "FrontierView",
+    "error_label",
     "frontier_table",
     "quantity",
     "summary",

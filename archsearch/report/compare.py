@@ -12,7 +12,7 @@ from archsearch.frontier import hypervolume
 from archsearch.jobs import JSON, InputError
 from archsearch.report.axes import cost_axis, error_axis
 from archsearch.report.pictures import drawn
-from archsearch.report.view import FrontierView, cost_label, quantity
+from archsearch.report.view import FrontierView, cost_label, error_label, quantity
 from archsearch.store import Point
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ MARGIN = 1.1
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs by name, all by one cost, and what their frontiers dominate.
+    """Runs by name, all by one cost and one kind of error, and what their frontiers dominate.
 
     ``reference``: (cost, error share), the worst cost and the worst error on any of the frontiers, times 1.1; an error ends
     at 1. ``shares``: the hypervolume of each frontier against it, as a share of the box from 0 to the reference.
@@ -35,6 +35,7 @@ class Comparison:
     """
 
     cost: str
+    error: str
     reference: tuple[float, float]
     views: Mapping[str, FrontierView]
     hypervolumes: Mapping[str, float]
@@ -54,15 +55,15 @@ class Comparison:
         }
 
 
-def compare(runs: Mapping[str, Sequence[Point]], *, cost: str = "madds") -> Comparison:
-    """Compare the pools of runs by validation error and ``cost``; ``madds`` where a run has not measured that one.
+def compare(runs: Mapping[str, Sequence[Point]], *, cost: str = "madds", error: str = "val_error") -> Comparison:
+    """Compare the pools of runs by ``error`` and ``cost``; ``madds`` where a run has not measured that cost.
 
     Raises:
         InputError: a run has no trained point.
     """
-    views = {name: FrontierView.of(points, cost=cost) for name, points in runs.items()}
+    views = {name: FrontierView.of(points, cost=cost, error=error) for name, points in runs.items()}
     if len({view.cost for view in views.values()}) > 1:
-        views = {name: FrontierView.of(points) for name, points in runs.items()}
+        views = {name: FrontierView.of(points, error=error) for name, points in runs.items()}
     if empty := [name for name, view in views.items() if not view.front]:
         raise InputError(f"{empty[0]} has no trained point yet: there is nothing to compare.")
     fronts = {name: _front(view) for name, view in views.items()}
@@ -71,6 +72,7 @@ def compare(runs: Mapping[str, Sequence[Point]], *, cost: str = "madds") -> Comp
     volumes = {name: hypervolume(front, reference) for name, front in fronts.items()}
     return Comparison(
         cost=next(iter(views.values())).cost,
+        error=error,
         reference=reference,
         views=views,
         hypervolumes=volumes,
@@ -100,7 +102,7 @@ def _draw(axes: Axes, comparison: Comparison) -> None:
     reference_cost, reference_error = comparison.reference
     axes.set_title(f"Frontiers of {len(views)} runs")
     axes.set_xlabel(cost_label(comparison.cost))
-    axes.set_ylabel("validation error (%)")
+    axes.set_ylabel(f"{error_label(comparison.error)} (%)")
     cost_axis(
         axes, np.concatenate([[reference_cost], *(view.costs[view.errors <= reference_error] for view in views.values())])
     )

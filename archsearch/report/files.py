@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from archsearch.jobs import StoreUnavailable
-from archsearch.report.tables import describe, tsv
-from archsearch.report.view import FrontierView, number, quantity
+from archsearch.report.tables import describe, origin_of, tsv
+from archsearch.report.view import FrontierView, error_label, number, quantity
 from archsearch.store import Point
 from archsearch.store.durable import write_durably
 
@@ -17,7 +17,13 @@ GALLERY = "model_desc_gallery"
 
 
 def write_report(
-    folder: Path, points: Sequence[Point], *, cost: str = "madds", eps: float = 0.025, band_standard_errors: float = 0.0
+    folder: Path,
+    points: Sequence[Point],
+    *,
+    cost: str = "madds",
+    error: str = "val_error",
+    eps: float = 0.025,
+    band_standard_errors: float = 0.0,
 ) -> list[Path]:
     """Write tables, pictures and gallery; each file is replaced whole, so that a reader never sees half of one.
 
@@ -28,7 +34,7 @@ def write_report(
 
     Args:
         folder: the run's folder.
-        cost, eps, band_standard_errors: as in ``FrontierView.of``.
+        cost, error, eps, band_standard_errors: as in ``FrontierView.of``.
 
     Returns:
         The files, tables first.
@@ -38,14 +44,14 @@ def write_report(
     """
     from archsearch.report.pictures import pictures
 
-    view = FrontierView.of(points, cost=cost, eps=eps, band_standard_errors=band_standard_errors)
+    view = FrontierView.of(points, cost=cost, error=error, eps=eps, band_standard_errors=band_standard_errors)
     files: dict[str, bytes] = {
         "full_pool.tsv": tsv(points).encode(),
         "pareto_front_summary.tsv": tsv(view.pick(view.front)).encode(),
         "pareto_eps_summary.tsv": tsv(view.pick(view.band)).encode(),
         "pareto_xy.tsv": tsv(view.pick(view.hull)).encode(),
         **pictures(view),
-        **{f"{GALLERY}/model_desc_{point.id}.yaml": _description(point) for point in view.pick(view.front)},
+        **{f"{GALLERY}/model_desc_{point.id}.yaml": _description(point, error) for point in view.pick(view.front)},
     }
     written = [Path(folder) / name for name in files]
     try:
@@ -58,12 +64,13 @@ def write_report(
     return written
 
 
-def _description(point: Point) -> bytes:
+def _description(point: Point, name: str) -> bytes:
     """The architecture as YAML below a line that says what it is."""
-    madds, error = number(point, "madds"), number(point, "val_error")
+    madds, error = number(point, "madds"), number(point, name)
     figures = [f"point {point.id}", describe(point.arch)]
+    figures += [] if point.origin is None else [f"taken from {origin_of(point)}"]
     figures += [] if madds is None else [f"{quantity(madds)} multiply-adds"]
-    figures += [] if error is None else [f"validation error {error:.2%}"]
+    figures += [] if error is None else [f"{error_label(name)} {error:.2%}"]
     head = f"# {', '.join(figures)}\n".encode()
     text = yaml.safe_dump(dict(point.arch), sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
     return head + text.encode()

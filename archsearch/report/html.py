@@ -7,14 +7,15 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from archsearch.jobs import JSON, StoreUnavailable
+from archsearch.report.evaluation import error_text
 from archsearch.report.html_points import points_data
 from archsearch.report.html_slots import compute_data, slots_data
-from archsearch.report.view import FrontierView
+from archsearch.report.view import FrontierView, quantity
 from archsearch.store import RunState
 from archsearch.store.durable import write_durably
 
@@ -29,8 +30,10 @@ def write_html(
     config: str,
     environment: Mapping[str, JSON],
     cost: str = "madds",
+    error: str = "val_error",
     eps: float = 0.025,
     band_standard_errors: float = 0.0,
+    evaluations: Sequence[Mapping[str, JSON]] = (),
 ) -> Path:
     """Write ``report.html`` into ``folder``, replaced whole.
 
@@ -39,7 +42,8 @@ def write_html(
         name: what the page calls the run.
         config: the configuration as text, with secrets masked already: the page may be handed on.
         environment: facts to list, in order; a nested one takes one line.
-        cost, eps, band_standard_errors: as in ``FrontierView.of``.
+        cost, error, eps, band_standard_errors: as in ``FrontierView.of``.
+        evaluations: final evaluations of the run's models: ``name`` and what ``evaluation_summary`` gives, or ``error``.
 
     Returns:
         The file.
@@ -47,7 +51,7 @@ def write_html(
     Raises:
         StoreUnavailable: it cannot be written.
     """
-    view = FrontierView.of(state.points(), cost=cost, eps=eps, band_standard_errors=band_standard_errors)
+    view = FrontierView.of(state.points(), cost=cost, error=error, eps=eps, band_standard_errors=band_standard_errors)
     data = {
         "name": name,
         "config": config,
@@ -57,6 +61,7 @@ def write_html(
         **points_data(view, state),
         **compute_data(view, state),
         **slots_data(state),
+        "evaluations": [_evaluation(each) for each in evaluations],
     }
     path = Path(folder) / NAME
     try:
@@ -64,6 +69,28 @@ def write_html(
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be written: {error}; free the disk or check rights") from error
     return path
+
+
+def _evaluation(found: Mapping[str, JSON]) -> dict[str, JSON]:
+    """An evaluation as the page shows it: the texts of its table's rows, marked and best ones by point."""
+    models = found.get("models", ())
+    return {
+        "name": found["name"],
+        "problem": found.get("error") if not models else None,
+        "note": "" if not models else f"{found['confidence']:.0%} confidence interval {found['interval']}",
+        "frontier": found.get("frontier", ()),
+        "best": found.get("best"),
+        "rows": [
+            [
+                model["point"],
+                model["architecture"],
+                "" if model[found["cost"]] is None else quantity(model[found["cost"]]),
+                f"{model['trainings']}/{model['seeds']}",
+                error_text(model),
+            ]
+            for model in models
+        ],
+    }
 
 
 def page(data: JSON) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from archsearch.jobs import JSON
+from archsearch.report.confirmed import SELECTED, confirmed_text
 from archsearch.report.tables import describe
-from archsearch.report.view import COSTS, FrontierView, cost_label, is_seed, number, quantity
+from archsearch.report.view import COSTS, FrontierView, cost_label, deviation_of, error_label, is_seed, number, quantity, tested
 from archsearch.store import Point, RunState
 
 #: More points than this make a page that a phone cannot draw. The frontier, the band and their forebears stay in any case.
@@ -17,8 +18,15 @@ MOST_POINTS = 1500
 #: Epochs of a curve that are kept: more cannot be told apart in a picture of this size.
 MOST_EPOCHS = 120
 #: Metrics that have a row of their own, or a picture.
-SHOWN = {"curve", "tensorwatch", "best_epoch", "epochs", "seconds_training"}
-SHOWN |= {f"{split}_{what}" for split in ("val", "test", "train") for what in ("error", "standard_error")}
+SHOWN = {"curve", "tensorwatch", "best_epoch", "epochs", "seconds_training", SELECTED}
+#: Errors in the order in which they are shown, and their names; the balanced ones only where the frontier is drawn by them.
+ERROR_ROWS = {
+    "val_error": "validation error",
+    "test_error": "test error",
+    "val_balanced_error": "balanced validation error",
+    "test_balanced_error": "balanced test error",
+    "train_error": "training error",
+}
 
 
 def points_data(view: FrontierView, state: RunState) -> dict[str, JSON]:
@@ -37,17 +45,19 @@ def points_data(view: FrontierView, state: RunState) -> dict[str, JSON]:
                 "cost": float(view.costs[index]),
                 "costText": quantity(float(view.costs[index])),
                 "error": float(view.errors[index]),
+                "curveError": number(point, "val_error") if record is None else record.metrics.get("val_error"),
+                "selected": float(view.scores[index]) if index in view.confirmed else None,
                 "se": float(view.standard_errors[index]),
-                "test": number(point, "test_error"),
-                "testSe": number(point, "test_standard_error"),
+                "test": number(point, tested(view.error)),
+                "testSe": number(point, deviation_of(tested(view.error))),
                 "hull": index in hull,
                 "band": index in band,
                 "front": index in front,
                 "summary": describe(point.arch),
                 "arch": point.arch,
                 "curve": _curve(point.metrics.get("curve")),
-                "rows": list(_rows(point, 0.0 if record is None else record.seconds)),
-                "more": list(_more(point)),
+                "rows": list(_rows(point, 0.0 if record is None else record.seconds, view.error)),
+                "more": list(_more(point, view.error)),
             }
         )
     line, limit = _band(view)
@@ -58,6 +68,7 @@ def points_data(view: FrontierView, state: RunState) -> dict[str, JSON]:
         "best": None if view.best is None else view.points[view.best].id,
         "costLabel": cost_label(view.cost),
         "costName": view.cost,
+        "errorLabel": error_label(view.error),
         "eps": view.eps,
         "bandStandardErrors": view.band_standard_errors,
         "hull": line,
@@ -114,12 +125,23 @@ def _is_number(value: JSON) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _rows(point: Point, seconds: float) -> Iterator[list[str]]:
+def _rows(point: Point, seconds: float, chosen: str) -> Iterator[list[str]]:
     """Label and text of the figures that people ask for first, as far as they are known."""
-    for split, label in (("val", "validation error"), ("test", "test error"), ("train", "training error")):
-        error, deviation = number(point, f"{split}_error"), number(point, f"{split}_standard_error")
-        if error is not None:
-            yield [label, f"{100 * error:.2f} %" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")]
+    if point.origin is not None:
+        yield ["taken from", f"{point.origin['run']}, point {point.origin['point']}"]
+    if (selected := number(point, SELECTED)) is not None:
+        errors = [metrics[chosen] for metrics in point.metrics["confirmations"]]
+        yield [
+            "confirmed error",
+            f"{confirmed_text(errors)} % (mean of {len(errors)} other seeds, 95 % interval by Student's t)",
+        ]
+        yield ["score that selected it", f"{100 * selected:.2f} %"]
+    for error, label in ERROR_ROWS.items():
+        if error == chosen and selected is not None:
+            continue
+        share, deviation = number(point, error), number(point, deviation_of(error))
+        if share is not None and _has_row(error, chosen):
+            yield [label, f"{100 * share:.2f} %" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")]
     for name in COSTS:
         value = number(point, name)
         if value is not None:
@@ -132,11 +154,16 @@ def _rows(point: Point, seconds: float) -> Iterator[list[str]]:
     yield ["chosen as parent", f"{point.sampling_count} \N{MULTIPLICATION SIGN}"]
 
 
-def _more(point: Point) -> Iterator[list[str]]:
+def _has_row(error: str, chosen: str) -> bool:
+    return "balanced" not in error or "balanced" in chosen
+
+
+def _more(point: Point, chosen: str) -> Iterator[list[str]]:
     """Every other number that the work reported."""
     metrics = point.metrics
+    rows = {name for error in ERROR_ROWS if _has_row(error, chosen) for name in (error, deviation_of(error))}
     for name in metrics:
-        value = None if name in SHOWN or name in COSTS else number(point, name)
+        value = None if name in SHOWN or name in rows or name in COSTS else number(point, name)
         if value is not None:
             yield [str(name).replace("_", " "), f"{value:.4g}"]
     counted = metrics.get("tensorwatch")

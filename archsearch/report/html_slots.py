@@ -33,8 +33,8 @@ def compute_data(view: FrontierView, state: RunState) -> dict[str, JSON]:
     costs = np.log10(view.costs) if logarithmic else view.costs
     low, high = float(costs.min()), float(costs.max())
     bound = high + 0.05 * (high - low or 1.0)
-    worst = float(view.errors.max()) or 1.0
-    cells = np.column_stack([(costs - low) / (bound - low), view.errors / worst])
+    worst = float(view.scores.max()) or 1.0  # as the search saw them
+    cells = np.column_stack([(costs - low) / (bound - low), view.scores / worst])
     spent, value = 0.0, 0.0
     steps: list[list[float]] = [[0.0, 0.0]]
     front = np.empty((0, 2))

@@ -11,7 +11,7 @@ import numpy as np
 
 from archsearch.report.axes import accuracy_axis, cost_axis, error_axis
 from archsearch.report.labels import place_labels
-from archsearch.report.view import FrontierView, cost_label, is_seed, number, quantity
+from archsearch.report.view import FrontierView, cost_label, deviation_of, error_label, is_seed, number, quantity, tested
 from archsearch.store import Point
 
 if TYPE_CHECKING:
@@ -64,16 +64,16 @@ def _convex_hull(axes: Axes, view: FrontierView) -> None:
     """Cost against validation error: all points, Pareto steps, hull, band, and the frontier's ids."""
     axes.set_title(f"Frontier of {len(view.points)} trained model{'s' * (len(view.points) != 1)}")
     axes.set_xlabel(cost_label(view.cost))
-    axes.set_ylabel("validation error (%)")
+    axes.set_ylabel(f"{error_label(view.error)} (%)")
     if view.best is None:
         _say(axes, "no trained model yet")
         return
     errors = 100 * view.errors
     front = errors[list(view.front)]
-    tests = _tests(view.costs, view.points, view.front)
+    tests = _tests(view.costs, view.points, view.front, view.error)
     top = max(float(np.percentile(errors, 90)), float(front.max()))  # a few bad points do not squeeze the rest
     cost_axis(axes, view.costs)
-    error_axis(axes, [*front, top, *(error for _, error in tests)])
+    error_axis(axes, [*front, top, *(error for _, error in tests), *(100 * view.scores[list(view.confirmed)])])
     _lines(axes, view)
     on_front = np.isin(np.arange(len(errors)), view.front)
     for kind, colour, marker, name in _kinds(view.points):
@@ -81,8 +81,10 @@ def _convex_hull(axes: Axes, view: FrontierView) -> None:
         look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "none"}
         axes.plot(view.costs[rest], errors[rest], markersize=4.5, alpha=0.4, markeredgewidth=0, zorder=3, **look)
         look |= {"markersize": 7.5, "markeredgecolor": "white", "markeredgewidth": 0.7, "zorder": 6}
-        axes.plot(view.costs[chosen], errors[chosen], label=f"{name} ({kind.sum()}; pale: dominated)", **look)
+        pale = "dominated or not confirmed" if view.confirmed else "dominated"
+        axes.plot(view.costs[chosen], errors[chosen], label=f"{name} ({kind.sum()}; pale: {pale})", **look)
     _mark_tests(axes, tests)
+    _mark_scores(axes, view)
     x, y = view.costs[view.best], errors[view.best]
     label = f"best: {y:.2f} % at {quantity(x)}"
     ring: dict[str, Any] = {"markersize": 14, "markerfacecolor": "none", "markeredgecolor": BEST, "markeredgewidth": 2}
@@ -114,14 +116,26 @@ def _lines(axes: Axes, view: FrontierView) -> None:
     axes.step(*steps, where="post", color=MUTED, linewidth=1, linestyle=(0, (4, 2)), zorder=2, label="Pareto front")
 
 
-def _tests(x: np.ndarray, points: Sequence[Point], indices: Sequence[int]) -> list[tuple[float, float]]:
+def _tests(x: np.ndarray, points: Sequence[Point], indices: Sequence[int], error: str) -> list[tuple[float, float]]:
     """Errors in percent on the held-out test split, where known: the pool's best validation errors are lucky ones."""
-    return [(float(x[i]), 100 * error) for i in indices if (error := number(points[i], "test_error")) is not None]
+    return [(float(x[i]), 100 * share) for i in indices if (share := number(points[i], tested(error))) is not None]
 
 
 def _mark_tests(axes: Axes, tests: Sequence[tuple[float, float]]) -> None:
     if tests:
         axes.plot(*np.array(tests).T, "x", color=TEST, markersize=6, markeredgewidth=1.4, zorder=5, label="on the test split")
+
+
+def _mark_scores(axes: Axes, view: FrontierView) -> None:
+    """Where confirmed points stood when they were selected."""
+    if view.confirmed:
+        own = list(view.confirmed)
+        costs, before, after = view.costs[own], 100 * view.scores[own], 100 * view.errors[own]
+        axes.vlines(costs, before, after, color=MUTED, linewidth=0.8, zorder=2)
+        look: dict[str, Any] = {"markersize": 4, "markerfacecolor": "white", "markeredgecolor": MUTED, "markeredgewidth": 0.9}
+        counts = [len(errors) for errors in view.confirmed.values()]
+        label = f"score that selected it (mean of {max(counts)} other seed{'s' * (max(counts) != 1)} counts)"
+        axes.plot(costs, before, "o", zorder=3, label=label, **look)
 
 
 def _kinds(points: Sequence[Point]) -> list[tuple[np.ndarray, str, str, str]]:
@@ -136,11 +150,11 @@ def _seeds(axes: Axes, view: FrontierView) -> None:
     seeds = [point for point in view.points if is_seed(point) and number(point, "madds") is not None]
     axes.set_title(f"The {len(seeds)} seed model{'s' * (len(seeds) != 1)}")
     axes.set_xlabel(cost_label("madds"))
-    axes.set_ylabel("validation error (%)")
+    axes.set_ylabel(f"{error_label(view.error)} (%)")
     if not seeds:
         _say(axes, "no seed is trained yet")
         return
-    madds, errors, bars = _columns(seeds, "madds")
+    madds, errors, bars = _columns(seeds, "madds", view.error)
     cost_axis(axes, madds)
     error_axis(axes, errors)
     axes.errorbar(madds, errors, bars, fmt="o", color=SEED, ecolor=MUTED, elinewidth=0.8, markersize=6, label="seed ± 1 s.e.")
@@ -153,12 +167,12 @@ def _gallery(axes: Axes, view: FrontierView, cost: str) -> None:
     models = [point for point in view.pick(view.front) if number(point, cost) is not None]
     axes.set_title(f"Accuracy of the {len(models)} model{'s' * (len(models) != 1)} on the frontier")
     axes.set_xlabel(cost_label(cost))
-    axes.set_ylabel("accuracy (%)")
+    axes.set_ylabel("balanced accuracy (%)" if view.error == "val_balanced_error" else "accuracy (%)")
     if not models:
         _say(axes, f"no model with {cost} yet")
         return
-    costs, errors, bars = _columns(models, cost)
-    tests = [(x, 100 - error) for x, error in _tests(costs, models, range(len(models)))]
+    costs, errors, bars = _columns(models, cost, view.error)
+    tests = [(x, 100 - error) for x, error in _tests(costs, models, range(len(models)), view.error)]
     cost_axis(axes, costs)
     accuracy_axis(axes, [*(100 - errors), *(accuracy for _, accuracy in tests)])
     for kind, colour, marker, name in _kinds(models):
@@ -170,10 +184,10 @@ def _gallery(axes: Axes, view: FrontierView, cost: str) -> None:
     place_labels(axes, list(zip(costs, 100 - errors, labels, strict=True)), avoid=tests)
 
 
-def _columns(points: Sequence[Point], cost: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _columns(points: Sequence[Point], cost: str, error: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cost, validation error and its standard error, the errors in percent."""
     costs, errors, bars = (
-        np.array([number(point, key) or 0.0 for point in points]) for key in (cost, "val_error", "val_standard_error")
+        np.array([number(point, key) or 0.0 for point in points]) for key in (cost, error, deviation_of(error))
     )
     return costs, 100 * errors, 100 * bars
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from archsearch.jobs import JSON, InputError
-from archsearch.report.view import FrontierView, is_seed, number, quantity
+from archsearch.report.confirmed import confirmed_text
+from archsearch.report.view import FrontierView, deviation_of, is_seed, number, quantity, tested
 from archsearch.store import Point
 
 if TYPE_CHECKING:
@@ -88,32 +89,50 @@ def describe(arch: JSON) -> str:
 
 
 def frontier_table(
-    points: Sequence[Point], *, cost: str = "madds", eps: float = 0.025, band_standard_errors: float = 0.0
+    points: Sequence[Point],
+    *,
+    cost: str = "madds",
+    error: str = "val_error",
+    eps: float = 0.025,
+    band_standard_errors: float = 0.0,
 ) -> Table:
     """The non-dominated points, cheapest first, for a terminal: errors in percent ± one standard error, the parent's id."""
     from rich.table import Table
 
-    view = FrontierView.of(points, cost=cost, eps=eps, band_standard_errors=band_standard_errors)
+    view = FrontierView.of(points, cost=cost, error=error, eps=eps, band_standard_errors=band_standard_errors)
     shown = view.pick(view.front)
     costs = {"madds": "mult-adds", "params": "params"}
     if view.cost not in costs:
         costs[view.cost] = view.cost
-    tested = any(number(point, "test_error") is not None for point in shown)
+    test = tested(error)
+    has_test = any(number(point, test) is not None for point in shown)
+    kind = "balanced " if error == "val_balanced_error" else ""
     caption = f"{len(view.points)} points, {len(view.front)} on the frontier: ● hull ({len(view.hull)}), ○ band, ★ best"
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), caption=caption, caption_justify="left")
+    if view.confirmed:
+        caption += "\nerror: mean of trainings with other seeds ± 95 % interval by Student's t; was: the score that selected it"
+    padding = (0, 1 if view.confirmed else 2, 0, 0)
+    table = Table(box=None, pad_edge=False, padding=padding, caption=caption, caption_justify="left")
     table.add_column("point", justify="right", no_wrap=True)
     table.add_column("origin", no_wrap=True)
     table.add_column("architecture", no_wrap=True)
-    for name in (*costs.values(), "error %", *(["test %"] if tested else ())):
+    names = [*costs.values(), f"{kind}error %", *(["was %"] if view.confirmed else []), *(["test %"] if has_test else [])]
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for index in view.front:
         point = view.points[index]
-        origin = "seed" if is_seed(point) else "grown" if point.parent is None else f"from {point.parent}"
-        row = [str(point.id), origin, describe(point.arch), *(_quantity(point, key) for key in costs), _percent(point, "val")]
-        row += [_percent(point, "test")] if tested else []
+        origin = origin_of(point) or ("seed" if is_seed(point) else "grown" if point.parent is None else f"from {point.parent}")
+        row = [str(point.id), origin, describe(point.arch), *(_quantity(point, key) for key in costs)]
+        row += [confirmed_text(view.confirmed[index])] if index in view.confirmed else [_percent(point, error)]
+        row += [f"{100 * view.scores[index]:.2f}"] if view.confirmed else []
+        row += [_percent(point, test, plain=True)] if has_test else []
         table.add_row(*row, marks(view, index), style="bold" if index == view.best else "")
     return table
+
+
+def origin_of(point: Point) -> str:
+    """The earlier run that a point was taken from, and its id there; nothing for this run's own points."""
+    return "" if point.origin is None else f"{point.origin['run']} {point.origin['point']}"
 
 
 def marks(view: FrontierView, index: int) -> str:
@@ -127,8 +146,8 @@ def _quantity(point: Point, key: str) -> str:
     return "" if value is None else quantity(value)
 
 
-def _percent(point: Point, split: str) -> str:
-    error, deviation = number(point, f"{split}_error"), number(point, f"{split}_standard_error")
-    if error is None:
+def _percent(point: Point, error: str, *, plain: bool = False) -> str:
+    share, deviation = number(point, error), number(point, deviation_of(error))
+    if share is None:
         return ""
-    return f"{100 * error:.2f}" + ("" if deviation is None or split == "test" else f" ± {100 * deviation:.2f}")
+    return f"{100 * share:.2f}" + ("" if deviation is None or plain else f" ± {100 * deviation:.2f}")

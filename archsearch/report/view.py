@@ -11,6 +11,7 @@ import numpy as np
 
 from archsearch.frontier import convex_hull, pareto_front
 from archsearch.jobs import JSON, Stage
+from archsearch.report.confirmed import confirmed_entry, confirmed_errors, confirmed_point
 from archsearch.store import Point
 
 #: Cost name -> (what it is, its unit). Others are shown by their name.
@@ -22,16 +23,25 @@ COSTS: Mapping[str, tuple[str, str]] = {
 }
 
 
+#: Error name -> what it is. Others are shown by their name.
+ERRORS: Mapping[str, str] = {"val_error": "validation error", "val_balanced_error": "balanced validation error"}
+
+
 @dataclass(frozen=True)
 class FrontierView:
     """Points that have cost and error, and the indices into them of hull, band and Pareto front, each ordered by cost.
 
     ``cost`` is the name of the cost in use: ``madds`` serves while no point has the one that was asked for. Errors are
-    shares, not percent. ``eps`` and ``band_standard_errors`` are as in ``archsearch.frontier.convex_hull``.
+    shares, not percent; ``error`` is their name. ``eps`` and ``band_standard_errors`` are as in
+    ``archsearch.frontier.convex_hull``.
+
+    Once band and frontier were trained again (``search.confirm``), hull, band and front are made of these points alone, by the
+    means of the new errors: ``confirmed`` has these by index (empty before), ``scores`` what each point was selected by.
     """
 
     points: tuple[Point, ...]
     cost: str
+    error: str
     costs: np.ndarray
     errors: np.ndarray
     standard_errors: np.ndarray
@@ -40,23 +50,46 @@ class FrontierView:
     front: tuple[int, ...]
     eps: float
     band_standard_errors: float
+    scores: np.ndarray
+    confirmed: Mapping[int, tuple[float, ...]]
 
     @classmethod
     def of(
-        cls, points: Iterable[Point], *, cost: str = "madds", eps: float = 0.025, band_standard_errors: float = 0.0
+        cls,
+        points: Iterable[Point],
+        *,
+        cost: str = "madds",
+        error: str = "val_error",
+        eps: float = 0.025,
+        band_standard_errors: float = 0.0,
     ) -> FrontierView:
         """Points without an error or the cost (a device has not answered) are left out."""
-        valid = [point for point in points if number(point, "val_error") is not None]
+        valid = [point for point in points if number(point, error) is not None]
         if not any(number(point, cost) is not None for point in valid):
             cost = "madds"
         valid = [point for point in valid if number(point, cost) is not None]
-        costs, errors = (np.array([number(point, key) for point in valid], dtype=float) for key in (cost, "val_error"))
-        deviations = np.array([number(point, "val_standard_error") or 0.0 for point in valid], dtype=float)
+        costs, errors = (np.array([number(point, key) for point in valid], dtype=float) for key in (cost, error))
+        deviations = np.array([number(point, deviation_of(error)) or 0.0 for point in valid], dtype=float)
         hull, band = convex_hull(costs, errors, eps, standard_errors=deviations, band_standard_errors=band_standard_errors)
         front = pareto_front(np.column_stack([costs, errors]))
+        scores, confirmed = errors, confirmed_errors(valid, [*band.tolist(), *front.tolist()], error)
+        if confirmed:
+            valid = [
+                confirmed_point(point, error, deviation_of(error)) if i in confirmed else point for i, point in enumerate(valid)
+            ]
+            errors, deviations = (
+                np.array([number(point, key) or 0.0 for point in valid], dtype=float) for key in (error, deviation_of(error))
+            )
+            own = np.array(list(confirmed))
+            hull, band = convex_hull(
+                costs[own], errors[own], eps, standard_errors=deviations[own], band_standard_errors=band_standard_errors
+            )
+            front = pareto_front(np.column_stack([costs[own], errors[own]]))
+            hull, band, front = own[hull], own[band], own[front]
         return cls(
             points=tuple(valid),
             cost=cost,
+            error=error,
             costs=costs,
             errors=errors,
             standard_errors=deviations,
@@ -65,6 +98,8 @@ class FrontierView:
             front=tuple(front.tolist()),
             eps=eps,
             band_standard_errors=band_standard_errors,
+            scores=scores,
+            confirmed=confirmed,
         )
 
     @property
@@ -79,21 +114,34 @@ class FrontierView:
         """One point as ``status --json`` shows it."""
         point = self.points[index]
         cost = point.metrics[self.cost]
-        return {"id": point.id, "cost": cost, "error": float(self.errors[index]), "stage": str(point.stage)}
+        entry = {"id": point.id, "cost": cost, "error": float(self.errors[index]), "stage": str(point.stage)}
+        entry |= {} if point.origin is None else {"origin": dict(point.origin)}
+        return entry | (confirmed_entry(self.confirmed[index], float(self.scores[index])) if index in self.confirmed else {})
 
 
 def summary(
-    points: Sequence[Point], *, cost: str = "madds", eps: float = 0.025, band_standard_errors: float = 0.0
+    points: Sequence[Point],
+    *,
+    cost: str = "madds",
+    error: str = "val_error",
+    eps: float = 0.025,
+    band_standard_errors: float = 0.0,
 ) -> dict[str, JSON]:
-    """The frontier as JSON: ``{points, cost, hull, band, frontier, best}``, lists of ``{id, cost, error, stage}`` by cost.
+    """The frontier as JSON: ``{points, cost, error, hull, band, frontier, best}``, lists of ``{id, cost, error, stage}``.
 
-    ``cost`` names the cost in use, ``points`` counts the whole pool, ``best`` is None while there is no point.
+    A point that was taken from an earlier run has ``origin`` as well. ``confirmed`` says whether the frontier was trained again
+    with other seeds: then ``error`` is the mean of those, and an entry has ``selected_error``, ``confirmations`` and
+    ``interval``.
+    Lists are ordered by cost. ``cost`` and ``error`` name those in use, ``points`` counts the whole pool, ``best`` is None
+    while there is no point.
     """
-    view = FrontierView.of(points, cost=cost, eps=eps, band_standard_errors=band_standard_errors)
+    view = FrontierView.of(points, cost=cost, error=error, eps=eps, band_standard_errors=band_standard_errors)
     lists = {"hull": view.hull, "band": view.band, "frontier": view.front}
     return {
         "points": len(points),
         "cost": view.cost,
+        "error": view.error,
+        "confirmed": bool(view.confirmed),
         **{name: [view.entry(i) for i in indices] for name, indices in lists.items()},
         "best": None if view.best is None else view.entry(view.best),
     }
@@ -117,6 +165,21 @@ def quantity(value: float) -> str:
         if abs(value) >= limit * 0.9995:  # 999,600 is "1 M", not "1e+03 k"
             return f"{value / limit:.3g} {unit}"
     return f"{value:.3g}"
+
+
+def deviation_of(error: str) -> str:
+    """The metric that is the standard error of an error: ``val_standard_error`` of ``val_error``."""
+    return f"{error.removesuffix('_error')}_standard_error"
+
+
+def tested(error: str) -> str:
+    """The metric that is a validation error on the test split."""
+    return error.replace("val_", "test_", 1)
+
+
+def error_label(name: str) -> str:
+    """What kind of error that is, in words."""
+    return ERRORS.get(name, name.replace("_", " "))
 
 
 def cost_label(name: str) -> str:

@@ -1,7 +1,7 @@
 """What searchers that train seeds and grow the frontier have in common: the fold, the budget, the order of work.
 
 Priorities for a free slot: trainings of children, then seeds, then new searches; once the search has ended and nothing
-runs any more, the band is measured on the test split.
+runs any more, band and frontier are trained again (``confirm``), and then measured on the test split.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from overrides import overrides
 
 from archsearch.arch import Architecture, cost, seed_architecture, seed_combinations
 from archsearch.jobs import (
+    EVALUATION_STAGES,
     JSON,
     POOL_STAGES,
     Event,
@@ -28,6 +29,7 @@ from archsearch.jobs import (
     Stage,
     derive_seed,
 )
+from archsearch.searchers.confirmation import Confirmations, again
 from archsearch.searchers.pool import Pool, PoolPoint
 from archsearch.searchers.section import BudgetSection, GrowthConfig
 
@@ -57,9 +59,11 @@ class FrontierSearcher(Searcher):
         self.seeds = self._seeds()
         self.next_id = 1
         self.seeds_asked = 0
+        self.imported = 0  # points of an earlier run
         self.running: dict[int, Job] = {}
         self.children: deque[int] = deque()  # finished search jobs whose child is to be trained
         self.tried: set[str] = set()  # hashes of architectures asked to be trained
+        self.confirmations = Confirmations()
         self.tested: set[int] = set()
         self.device_seconds = 0.0
         self.compute = 0.0  # multiply-adds of the finished jobs
@@ -73,15 +77,25 @@ class FrontierSearcher(Searcher):
     @overrides
     def ask(self, capacity: Mapping[str, int]) -> list[Job]:
         if self.done is not None:
-            searching = any(job.work != "test" for job in self.running.values())
-            if searching or not self.config.test_frontier or not capacity.get("train"):
-                return []
-            untested = [id_ for id_ in self._worth_testing() if id_ not in self.tested]
-            return [self._test(id_) for id_ in untested[:1]]
+            job = self._afterwards() if capacity.get("train") else None
+            return [] if job is None else [job]
         for queue, propose in (("train", self._child), ("train", self._seed), (self.growth_queue, self._grow)):
             if capacity.get(queue) and (job := propose()) is not None and capacity.get(job.queue):
                 return [job]
         return []
+
+    def _afterwards(self) -> Job | None:
+        """What is done with band and frontier once nothing runs that belongs to the search: each step after the one before."""
+        stages = {job.stage for job in self.running.values()}
+        if stages - EVALUATION_STAGES:
+            return None
+        worth = self._worth_testing()
+        if (point := self.confirmations.next(worth, self.config.confirm)) is not None:
+            member = self.pool.points[point]
+            return self._job(Stage.EVAL_TRAINED, "train", again(member, self.around.settings), point)
+        if Stage.EVAL_TRAINED in stages or not self.config.test_frontier:
+            return None
+        return next((self._test(id_) for id_ in worth if id_ not in self.tested), None)
 
     #: The queue that new growth draws on.
     growth_queue: ClassVar[str] = "search"
@@ -134,18 +148,22 @@ class FrontierSearcher(Searcher):
     def apply(self, event: Event) -> None:
         if event.kind is EventKind.ASKED:
             self._asked(Job.from_json(event.data))
+        elif event.kind is EventKind.IMPORTED:
+            self._imported(Job.from_json(event.data["job"]), event.data)
         elif event.kind is EventKind.BUDGET:
             self._new_budget(event.data)
         elif event.job in self.running:
             if event.kind is EventKind.TOLD:
                 job = self.running.pop(event.job)
-                self.device_seconds += event.data["seconds"]
-                self.compute += event.data["metrics"].get("compute_madds") or 0
+                if job.stage not in EVALUATION_STAGES:
+                    self.device_seconds += event.data["seconds"]
+                    self.compute += event.data["metrics"].get("compute_madds") or 0
                 self._told(job, event.data)
             elif event.kind in (EventKind.CANCELLED, EventKind.PRUNED):
                 self._ended(self.running.pop(event.job))
             elif event.kind is EventKind.FAILED:
-                self.device_seconds += event.data["seconds"]
+                if self.running[event.job].stage not in EVALUATION_STAGES:
+                    self.device_seconds += event.data["seconds"]
                 if event.data["final"]:
                     self._ended(self.running.pop(event.job))
 
@@ -156,10 +174,19 @@ class FrontierSearcher(Searcher):
             self.seeds_asked += 1
         if job.stage in POOL_STAGES:
             self.tried.add(job.spec["hash"])
+        self.confirmations.asked(job)
         if job.stage is Stage.EVAL and job.parent is not None:
             self.tested.add(job.parent)
         if job.parent in self.pool.points and job.stage in (Stage.SEARCH, Stage.SEARCH_TRAINED):
             self.pool.points[job.parent].count += 1
+
+    def _imported(self, job: Job, data: Mapping[str, Any]) -> None:
+        """A point of an earlier run, trained there: it is no seed any more, and counts against no budget."""
+        self.next_id = job.id + 1
+        self.imported += 1
+        self.tried.add(job.spec["hash"])
+        self.seeds = [seed for seed in self.seeds if seed.hash != job.spec["hash"]]
+        self._told(job, data)
 
     def _told(self, job: Job, data: Mapping[str, Any]) -> None:
         if job.stage in POOL_STAGES:
@@ -187,7 +214,7 @@ class FrontierSearcher(Searcher):
             return self.exhausted
         if config.max_hull_points is not None and len(self.pool) >= config.max_hull_points:
             return f"max_hull_points = {config.max_hull_points} reached"
-        if budget.jobs is not None and self.next_id - 1 - len(self.tested) >= budget.jobs:
+        if budget.jobs is not None and self._proposed >= budget.jobs:
             return f"budget.jobs = {budget.jobs} reached"
         if budget.device_hours is not None and self.device_seconds >= budget.device_hours * 3600:
             return f"budget.device_hours = {budget.device_hours:g} reached"
@@ -196,6 +223,11 @@ class FrontierSearcher(Searcher):
         if self._nothing_left():
             return "nothing is left to try" + (f" within {config.limits}" if config.limits else "")
         return None
+
+    @property
+    def _proposed(self) -> int:
+        """Jobs of the search itself that were asked for in this run."""
+        return self.next_id - 1 - self.imported - len(self.confirmations) - len(self.tested)
 
     def _nothing_left(self) -> bool:
         """Every seed is trained, nothing runs or waits, and no member of the band can be grown."""

@@ -9,11 +9,11 @@ import numpy as np
 from overrides import overrides
 from pydantic import Field, field_validator
 
-from archsearch.arch import Architecture, cost
+from archsearch.arch import Architecture, Cost, cost
 from archsearch.jobs import JSON, Job, Stage
 from archsearch.searchers.base import FrontierSearcher, Surroundings
 from archsearch.searchers.constraints import costs_by_name
-from archsearch.searchers.experience import Experience
+from archsearch.searchers.experience import Experience, Trial
 from archsearch.searchers.moves import INHERIT, MoveName, children
 from archsearch.searchers.pool import PoolPoint
 from archsearch.searchers.section import GrowthConfig
@@ -54,7 +54,8 @@ class Grower(FrontierSearcher):
         self.experience = Experience()
         self._trained_on: set[int] = set()  # points that the move "train" was made from
         self._grown: dict[int, tuple[str, int]] = {}  # running children: their move and the point they grew from
-        self._relatives: dict[tuple[int, str], list[tuple[Architecture, float]]] = {}  # by point and move: children, costs
+        self._relatives: dict[tuple[int, str], list[tuple[Architecture, Cost]]] = {}  # by point and move: children, costs
+        self._efforts: dict[int, float] = {}  # by point, as they are asked for
 
     # ------------------------------------------------------------------------------------------------------------ choice
     def _pick(self) -> Option | None:
@@ -88,14 +89,12 @@ class Grower(FrontierSearcher):
                         found.append((point, move, fitting[self.rng(f"place {id_}").integers(len(fitting))]))
         return found
 
-    def _children(self, point: PoolPoint, move: str) -> list[tuple[Architecture, float]]:
+    def _children(self, point: PoolPoint, move: str) -> list[tuple[Architecture, Cost]]:
         """The children of a point by a move, with their costs, as far as the limits admit them."""
         key = (point.id, move)
         if key not in self._relatives:
             made = children(Architecture.from_json(point.arch), move)
-            self._relatives[key] = [
-                (arch, costs_by_name(cost(arch))[self.config.cost]) for arch in made if self.config.admits(arch)
-            ]
+            self._relatives[key] = [(arch, cost(arch)) for arch in made if self.config.admits(arch)]
         return self._relatives[key]
 
     def _open(self, point: PoolPoint, move: str, arch: Architecture) -> bool:
@@ -109,25 +108,29 @@ class Grower(FrontierSearcher):
         return bool(self.around.settings["post_train"].get("warm_start", "parent") == "parent")
 
     def _most_promising(self, options: list[Option]) -> Option:
-        costs = [
-            point.cost * self.experience.cost_ratio(move)
-            if arch is None
-            else next(price for child, price in self._children(point, move) if child is arch)
-            for point, move, arch in options
-        ]
-        front = np.array([(self.pool.points[id_].cost, self.pool.points[id_].error) for id_ in self.pool.frontier.front()])
+        moves = [(move, point.error, *self._prospect(point, move, arch)) for point, move, arch in options]
+        front = [self.pool.points[id_] for id_ in self.pool.frontier.front()]
         most = 2 * max(point.cost for point in self.pool.points.values())
         if self.config.max_madd is not None and self.config.cost == "madds":
             most = min(most, self.config.max_madd)
-        rates = self.experience.rate(
-            [move for _, move, _ in options],
-            np.array([(point.cost, point.error) for point, _, _ in options]),
-            np.array(costs),
-            front,
-            (most, 1.0),
-            self.rng("promise"),
-        )
-        return options[int(np.argmax(rates))]
+        known = [(point.cost, point.error) for point in front]
+        return options[int(np.argmax(self.experience.rate(moves, known, (most, 1.0), self.rng("promise"))))]
+
+    def _prospect(self, point: PoolPoint, move: str, arch: Architecture | None) -> tuple[float, float]:
+        """The child's cost and effort: its own if it is known, else as other children of the move had them."""
+        if arch is None:
+            more_cost, more_effort = self.experience.ratios(move)
+            return point.cost * more_cost, self._effort(point) * more_effort
+        found = next(found for child, found in self._children(point, move) if child is arch)
+        return costs_by_name(found)[self.config.cost], float(found.activation_bytes)
+
+    def _effort(self, point: PoolPoint) -> float:
+        """What training a point takes, up to a factor: its activations. Small networks are bound by memory and by the number of
+        operations, not by multiply-adds: over 366 trainings the seconds of an epoch went as activations to the power 0.98, as
+        multiply-adds to the power 0.64 (experiments/searchers)."""
+        if point.id not in self._efforts:
+            self._efforts[point.id] = float(cost(Architecture.from_json(point.arch)).activation_bytes)
+        return self._efforts[point.id]
 
     @overrides
     def _growable(self) -> bool:
@@ -160,9 +163,11 @@ class Grower(FrontierSearcher):
         super()._told(job, data)
         if job.id in self._grown:
             move, parent_id = self._grown.pop(job.id)
-            parent, child = self.pool.points.get(parent_id), self.pool.points[job.id]
-            if parent is not None:
-                self.experience.add(move, (parent.cost, parent.error), (child.cost, child.error))
+            if (parent := self.pool.points.get(parent_id)) is not None and self.config.sampling == "hypervolume":
+                self.experience.add(move, self._trial(parent), self._trial(self.pool.points[job.id]))
+
+    def _trial(self, point: PoolPoint) -> Trial:
+        return Trial(point.cost, self._effort(point), point.error)
 
     @overrides
     def _ended(self, job: Job) -> None:

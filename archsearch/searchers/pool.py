@@ -17,12 +17,16 @@ class PoolPoint:
     """One trained architecture. ``count`` is how often it was sampled as a parent."""
 
     id: int
-    arch: JSON
+    spec: Mapping[str, Any]  # its training job's
     cost: float
     error: float
     weights: Mapping[str, Any]
     count: int = 0
     exhausted: bool = False
+
+    @property
+    def arch(self) -> JSON:
+        return self.spec["arch"]
 
 
 class Pool:
@@ -39,7 +43,7 @@ class Pool:
 
     def add(self, job: Job, metrics: Mapping[str, JSON], artifacts: Mapping[str, Any]) -> None:
         """Take the result of a training job."""
-        point = PoolPoint(job.id, job.spec["arch"], metrics[self.cost], metrics[self.error], artifacts["weights"])
+        point = PoolPoint(job.id, job.spec, metrics[self.cost], metrics[self.error], artifacts["weights"])
         self.points[job.id] = point
         self.frontier.add(
             job.id, point.cost, point.error, metrics.get(f"{self.error.removesuffix('_error')}_standard_error") or 0.0

@@ -92,6 +92,12 @@ class GrowthConfig(CellSpace):
         default_factory=list, description="nothing beyond these is proposed, e.g. [params < 1e6, madds <= 5e6]"
     )
     test_frontier: bool = Field(True, description="measure the band on the test split once the search has ended")
+    confirm: int = Field(
+        0,
+        ge=0,
+        description="train band and frontier again with so many other seeds once the search has ended; the final frontier is "
+        "made of these errors, not of the lucky ones that were selected",
+    )
 
     def admits(self, arch: Architecture) -> bool:
         """Whether an architecture is within ``max_madd`` and the constraints."""

@@ -50,6 +50,41 @@ def test_a_replay_at_any_event_decides_the_same(make, slots):
             assert [job.to_json() for job in again.ask({"train": free, "search": free})] == [whole.events[cut].data]
 
 
+def tight(**keys):
+    """Petridish in a space so small that parents are exhausted, and in the end all of them."""
+    keys = {"init_node_ch": 2, "primitives": ["max_pool_3x3", "skip_connect"], "edges_per_node": 1, **keys}
+    return petridish(**keys, max_madd=1.2 * max(cost(arch).madds for arch in petridish(**keys).seeds))
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_a_replay_at_any_event_knows_the_same_parents_exhausted(slots):
+    bench = Bench(tight(), slots)
+    known = []
+    while bench.step():
+        capacity = {"train": 1, "search": 1}
+        asked = [job.to_json() for job in bench.searcher.ask(capacity)]
+        exhausted = [point.id for point in bench.searcher.pool.points.values() if point.exhausted]
+        known.append((len(bench.events), asked, exhausted, bench.searcher.done))
+    assert known[-1][2] and "nothing is left" in known[-1][3]
+    for length, asked, exhausted, done in known[:: 1 + len(known) // 100] + known[-1:]:
+        again = tight()
+        for event in bench.events[:length]:
+            again.apply(event)
+        assert [job.to_json() for job in again.ask({"train": 1, "search": 1})] == asked
+        assert [point.id for point in again.pool.points.values() if point.exhausted] == exhausted
+        assert again.done == done
+
+
+def test_reading_a_history_chooses_no_child_again(monkeypatch):
+    bench = Bench(tight(), 3).run(most=2000)
+    calls = []
+    monkeypatch.setattr("archsearch.searchers.petridish.grow_node", lambda *given: calls.append(given))
+    again = tight()
+    for event in bench.events:
+        again.apply(event)
+    assert not calls
+
+
 @pytest.mark.parametrize("make", ALL)
 def test_ask_is_pure(make):
     bench = Bench(make(max_hull_points=60), 2)

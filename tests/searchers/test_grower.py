@@ -12,7 +12,7 @@ from archsearch import config
 from archsearch.arch import Architecture, cost, widen
 from archsearch.jobs import InputError, Stage
 from archsearch.searchers.base import Surroundings
-from archsearch.searchers.experience import Experience
+from archsearch.searchers.experience import Experience, Trial
 from archsearch.searchers.grower import Grower
 from archsearch.searchers.moves import children
 from archsearch.searchers.petridish import Petridish, PetridishConfig
@@ -141,41 +141,39 @@ def fresh(searcher: Grower, options):
 def test_experience_learns_which_move_pays():
     rng = np.random.default_rng(0)
     seen = Experience()
-    parents, costs = np.array([[1.0, 0.5], [1.0, 0.5]]), np.array([1.5, 1.5])
-    front, reference = np.array([[1.0, 0.5]]), (4.0, 1.0)
     for _ in range(10):
-        seen.add("node", (1.0, 0.5), (1.5, 0.3 + rng.uniform(0, 0.02)))
-        seen.add("depth", (1.0, 0.5), (1.5, 0.49 + rng.uniform(0, 0.02)))
-    node, depth = seen.rate(["node", "depth"], parents, costs, front, reference, rng, draws=4000)
+        seen.add("node", Trial(1, 1, 0.5), Trial(1.5, 2, 0.3 + rng.uniform(0, 0.02)))
+        seen.add("depth", Trial(1, 1, 0.5), Trial(1.5, 2, 0.49 + rng.uniform(0, 0.02)))
+    moves = [("node", 0.5, 1.5, 2.0), ("depth", 0.5, 1.5, 2.0)]
+    node, depth = seen.rate(moves, [(1.0, 0.5)], (4.0, 1.0), rng, draws=4000)
     assert node > 3 * depth > 0
-    box = (np.log(4.0) - np.log(1.5)) * (0.5 - 0.31) / 1.5**0.5  # what the mean child of a node adds, by its time
+    box = (np.log(4.0) - np.log(1.5)) * (0.5 - 0.31) / 2  # what the mean child of a node adds, by its effort
     assert node == pytest.approx(box, rel=0.15)
 
 
-def test_a_dearer_child_has_to_gain_more():
+def test_a_child_that_takes_more_effort_has_to_gain_more():
     rng = np.random.default_rng(0)
-    cheap, dear = Experience().rate(
-        ["node", "node"], np.array([[1.0, 0.5]] * 2), np.array([1.2, 3.6]), np.array([[1.0, 0.5]]), (8.0, 1.0), rng, draws=2000
-    )
-    width = np.log(8 / 1.2) / np.log(8 / 3.6)  # of the two boxes
-    assert cheap / dear == pytest.approx(width * 3**0.5, rel=0.1)
+    moves = [("node", 0.5, 1.2, 1.0), ("node", 0.5, 1.2, 3.0), ("node", 0.5, 3.6, 1.0)]
+    light, heavy, dear = Experience().rate(moves, [(1.0, 0.5)], (8.0, 1.0), rng, draws=4000)
+    assert light / heavy == pytest.approx(3, rel=0.1)
+    assert light / dear == pytest.approx(np.log(8 / 1.2) / np.log(8 / 3.6), rel=0.1)  # the widths of the two boxes
 
 
 def test_experience_fades():
     old, new = Experience(), Experience()
     for _ in range(30):
-        old.add("node", (1.0, 0.5), (1.5, 0.25))
+        old.add("node", Trial(1, 1, 0.5), Trial(1.5, 2, 0.25))
     for error, times in ((0.25, 15), (0.5, 30)):
         for _ in range(times):
-            new.add("node", (1.0, 0.5), (3.0, error))
+            new.add("node", Trial(1, 1, 0.5), Trial(3, 1.2, error))
     assert old._kinds["node"].mean == pytest.approx(np.log(0.5), rel=0.05)
     assert new._kinds["node"].mean == pytest.approx(0, abs=0.05)
-    assert new.cost_ratio("node") == pytest.approx(3.0, rel=0.05) and old.cost_ratio("node") == pytest.approx(1.5, rel=0.02)
+    assert old.ratios("node") == pytest.approx((1.5, 2), rel=0.03) and new.ratios("node") == pytest.approx((3, 1.2), rel=0.05)
 
 
 def test_an_error_of_nothing_does_not_break_the_logarithm():
     seen = Experience()
-    seen.add("node", (1.0, 0.0), (1.5, 0.0))
+    seen.add("node", Trial(1, 1, 0.0), Trial(1.5, 1, 0.0))
     assert np.isfinite(seen._kinds["node"].mean)
 
 

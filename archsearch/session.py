@@ -1,0 +1,284 @@
+"""One driver's session: the plan that a configuration makes, the executor it names, and the run loop between the two."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsearch import config as configuration
+from archsearch.cluster.loop import Outcome, RunLoop
+from archsearch.cluster.observer import Observer
+from archsearch.config import Config
+from archsearch.jobs import Executor, InputError, Searcher
+from archsearch.registry import SEARCHERS
+from archsearch.run import artifacts_root, evaluations_in, frontier_settings, write_run_report
+from archsearch.searchers.base import Surroundings
+from archsearch.store import Artifacts, RunFolder, SqlStore, create_run, open_store, refuse_present
+from archsearch.tracking import About, Callback, tracked
+from archsearch.warm_start import WarmStart
+
+if TYPE_CHECKING:
+    from archsearch.data import Dataset
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration with its data set loaded and its seeds known: everything that can be checked has been."""
+
+    config: Config
+    dataset: Dataset
+    searcher: Searcher
+
+
+def plan(config: Config, *, directory: str = "") -> Plan:
+    """Load the data and make the searcher, without writing anything.
+
+    Args:
+        directory: where a relative ``data.path`` begins; the working directory unless a run began in another.
+
+    Raises:
+        InputError: bad data, or no seed that fits.
+    """
+    dataset = load_data(config, directory)
+    around = Surroundings(
+        seed=config["run"].seed,
+        input=dataset.shape,
+        classes=dataset.classes,
+        budget=config["budget"],
+        settings={name: config[name].model_dump(mode="json") for name in ("seed_train", "post_train", "weak_learner")},
+        resources=config["resources"].by_work(),
+    )
+    searcher = SEARCHERS.get(config["search"].name)(config["search"], around)
+    return Plan(config, dataset, searcher)
+
+
+def load_data(config: Config, directory: str = "") -> Dataset:
+    """The data set that a configuration names; ``directory`` as for ``plan``."""
+    from archsearch.data import load
+
+    section = config["data"]
+    if section.path is not None:
+        section = section.model_copy(update={"path": os.path.join(directory, section.path)})
+    return load(section)
+
+
+def same_data(made: Plan, folder: RunFolder, meta: Mapping[str, Any]) -> Plan:
+    """The plan, if its data set is the one that the run began with.
+
+    Raises:
+        InputError: it is another one now.
+    """
+    was = meta["dataset"]["hash"]
+    if made.dataset.hash != was:
+        raise InputError(
+            f"{folder.path}: the data set has changed since the run began (hash {made.dataset.hash[:12]}, was {was[:12]}). "
+            "Put the old data back, or start a new search."
+        )
+    return made
+
+
+def read_config(source: Config | str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """A configuration from what a user may hand over: a file's path, plain values, or one that is checked already."""
+    if isinstance(source, Config):
+        return source
+    if isinstance(source, Mapping):
+        return configuration.from_values(source, overrides=overrides)
+    return configuration.load(source, overrides=overrides)
+
+
+def begin(
+    made: Plan,
+    folder: RunFolder,
+    *,
+    about: Mapping[str, Any],
+    warm: WarmStart | None = None,
+    executor: Callable[[Plan], Executor] | None = None,
+    observer: Observer | None = None,
+    reached: Callable[[str], None] = lambda name: None,
+) -> Outcome:
+    """Make a run's folder and drive the run to its end. Nothing is written before the executor stands.
+
+    Args:
+        about: what else the run's description says, such as the directory in which a relative ``data.path`` begins.
+        warm: what the run takes from an earlier one; its weights are copied before the run exists.
+        executor: makes a simulated executor, instead of the one that the configuration names.
+
+    Raises:
+        InputError: the folder holds a run already.
+    """
+    config = made.config
+    meta = {
+        "name": folder.name,
+        "seed": config["run"].seed,
+        "dataset": {"name": made.dataset.name, "hash": made.dataset.hash, "classes": made.dataset.classes},
+        "expanded": dict(config.expanded),
+        "versions": versions(),
+        **({"warm_from": warm.describe()} if warm else {}),
+        **about,
+    }
+    refuse_present(folder)
+    with contextlib.ExitStack() as stack:
+        if executor is None:
+            slots = stack.enter_context(open_executor(made, folder, observer, reached))
+        else:
+            slots = stack.enter_context(contextlib.closing(executor(made)))
+        say = observer.on_message if observer else lambda text: None
+        events = warm.copy(Artifacts(artifacts_root(config, folder), reached=reached), say) if warm else []
+        reached("create.before")
+        create_run(folder, config_text=config.source_text, meta=meta, events=events)
+        reached("create.after")
+        store = stack.enter_context(open_store(folder, write=True, reached=reached))
+        return drive(store, slots, made, {}, observer, reached)
+
+
+def go_on(
+    made: Plan,
+    folder: RunFolder,
+    meta: Mapping[str, Any],
+    *,
+    changes: Mapping[str, Any],
+    observer: Observer | None = None,
+    reached: Callable[[str], None] = lambda name: None,
+) -> Outcome:
+    """Drive a run that exists, from its last event to its end.
+
+    Args:
+        meta: the run's description.
+        changes: budgets and resources that change from now on, by key.
+
+    Raises:
+        StoreBusy: another driver holds it.
+    """
+    now, then = versions(), meta["versions"]
+    if observer and now != then:
+        different = ", ".join(f"{name} {then.get(name)} -> {now[name]}" for name in now if now[name] != then.get(name))
+        observer.on_message(f"note: the run began with other versions: {different}")
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(open_store(folder, write=True, reached=reached))
+        executor = stack.enter_context(open_executor(made, folder, observer, reached))
+        return drive(store, executor, made, changes, observer, reached)
+
+
+def drive(
+    store: SqlStore,
+    executor: Executor,
+    made: Plan,
+    changes: Mapping[str, Any],
+    observer: Observer | None,
+    reached: Callable[[str], None],
+) -> Outcome:
+    """One driver's session, from the last event on, and the report at its end."""
+    config, folder = made.config, store.folder
+    budget = config["budget"]
+    artifacts = Artifacts(artifacts_root(config, folder), reached=reached)
+    loop = RunLoop(
+        store,
+        artifacts,
+        made.searcher,
+        config["cluster"],
+        wall_clock=budget.wall_clock,
+        drain=budget.when_reached == "drain",
+        observer=observer,
+        reached=reached,
+    )
+    artifacts.collect({ref.key for record in loop.state.jobs.values() for ref in record.artifacts.values()})
+    session = {
+        "executor": executor.name,
+        "slots": executor.slots()["total"],
+        "host": socket.gethostname(),
+        "versions": versions(),
+    }
+    with _signals(loop):
+        outcome = loop.run(executor, session, changes)
+    if loop.state.points():
+        if observer:
+            observer.on_message("writing the report …")
+        files = write_run_report(folder.path, loop.state, config, store.meta, session, evaluations=evaluations_in(folder))
+        if observer:
+            observer.on_report(files)
+    return outcome
+
+
+def followed(
+    config: Config, folder: RunFolder, callbacks: Sequence[Callback], observer: Observer | None, *, simulated: bool = False
+) -> AbstractContextManager[Observer | None]:
+    """The observer of a session that ``callbacks`` follow, and those that the configuration names; see ``tracked``.
+
+    A simulation has no others than ``callbacks``: nobody wants made-up results among the real ones.
+    """
+    named = [] if simulated else config["tracking"].made()
+    settings = frontier_settings(config)
+    about = About(folder.name, folder.path, config.to_json(), settings["cost"], settings["error"])
+    return tracked([*named, *callbacks], about, observer)
+
+
+@contextlib.contextmanager
+def open_executor(
+    made: Plan, folder: RunFolder, observer: Observer | None, reached: Callable[[str], None]
+) -> Iterator[Executor]:
+    """The executor that the configuration names, closed at the end."""
+    cluster, root = made.config["cluster"], artifacts_root(made.config, folder)
+    if cluster.executor == "inline":
+        from archsearch.cluster.inline import InlineExecutor
+
+        executor: Executor = InlineExecutor(made.dataset, Artifacts(root, reached=reached))
+    else:
+        from archsearch.cluster import ray_environment
+
+        say = observer.on_message if observer else lambda text: None
+        say(f"starting Ray ({cluster.address}) …")
+        ray_environment.prepare(cluster.address, root)
+        from archsearch.cluster.ray_executor import RayExecutor
+
+        resources = made.config["resources"].by_work()
+        executor = RayExecutor(made.dataset, root, resources=resources, address=cluster.address, slots=cluster.slots, say=say)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+@contextlib.contextmanager
+def _signals(loop: RunLoop) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run in order; a second one leaves at once. Only the main thread can listen."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        if loop.stopping:
+            raise KeyboardInterrupt
+        loop.request_stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def new_folder(config: Config) -> RunFolder:
+    """A folder below ``run.dir`` that holds no run yet: NAME, NAME-2, NAME-3..."""
+    section = config["run"]
+    name = section.name or "run"
+    for number in range(1, 100_000):
+        folder = RunFolder.at(Path(section.dir) / (name if number == 1 else f"{name}-{number}"))
+        if not folder.path.exists():
+            return folder
+    raise InputError(f"run.dir = {section.dir} is full of runs called {name}; choose another run.name")
+
+
+def versions() -> dict[str, str]:
+    """Versions that a run's results may depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in ("archsearch", "torch", "numpy", "ray")}}
