@@ -32,13 +32,13 @@ class Config:
         expanded: ``{"data.path": value}`` for each key whose text used variables, secrets left out. A run keeps it beside
             its snapshot: ``from_snapshot(source_text, expanded=expanded)`` gives equal sections on any machine, without
             ever reading the environment.
-        hidden: keys whose value came from a variable that is a secret by its name; masked like those that are by their own.
+        hidden: what is shown of values that came from variables which are secrets by their names, by key.
     """
 
     sections: Mapping[str, BaseModel]
     source_text: str = field(repr=False)
     expanded: Mapping[str, Any] = field(repr=False)
-    hidden: frozenset[KeyPath] = field(default=frozenset(), repr=False)
+    hidden: Mapping[KeyPath, str] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> Any:
         return self.sections[name]
@@ -46,8 +46,8 @@ class Config:
     def to_json(self, *, mask: bool = True) -> dict[str, Any]:
         """All sections with defaults and variables filled in, as JSON values; secrets are masked unless told otherwise."""
         values = {name: section.model_dump(mode="json") for name, section in self.sections.items()}
-        for path in self.hidden if mask else ():
-            _hide(values, path)
+        for path, shown in self.hidden.items() if mask else ():
+            _hide(values, path, shown)
         return masked(values) if mask else values
 
     def to_yaml(self, *, mask: bool = True) -> str:
@@ -164,10 +164,12 @@ def _check(
         root = Node({}, root.place) if root.value is None else root
         if not isinstance(root.value, dict):
             raise InputError(f"{root.place}: expected sections such as 'data:' and 'search:', found a {kind_of(root.value)}.")
-    hidden = set(_secrets_given_again(root, overrides))
+    hidden = dict.fromkeys(_secrets_given_again(root, overrides), MASK)
     root = _override(root, overrides, expanded, settable, problems)
     broken: list[KeyPath] = []
     kept: dict[str, Any] = {}
+
+    value_of = lookup or (lambda name: None)
 
     def fill(template: Template, path: KeyPath, place: Place) -> Any:
         key = tree.dotted(path)
@@ -180,7 +182,7 @@ def _check(
                     raise ValueError(f"{template.text} is not filled in for what is stored. Give the value: --set {key}=VALUE")
                 kept[key] = expanded[key]
                 return expanded[key]
-            text = template.fill(lookup or (lambda name: None))
+            text = template.fill(value_of)
             value = yaml_text.resolve(text) if template.plain else text
         except ValueError as error:
             broken.append(path)
@@ -189,7 +191,7 @@ def _check(
         if names and not any(map(is_secret_name, (*names, *map(str, path)))) and masked(value) == value:
             kept[key] = value
         elif names:
-            hidden.add(path)
+            hidden[path] = template.fill(lambda name: MASK if is_secret_name(name) else value_of(name))
         return value
 
     values = tree.plain(root, fill)
@@ -200,7 +202,7 @@ def _check(
         MappingProxyType(sections),
         yaml_text.dump(tree.plain(root, lambda template, *_: template)),
         MappingProxyType(kept),
-        frozenset(hidden),
+        MappingProxyType(hidden),
     )
 
 
@@ -215,8 +217,8 @@ def _secrets_given_again(root: Node, overrides: Sequence[str]) -> Iterator[KeyPa
                     yield path
 
 
-def _hide(values: Any, path: KeyPath) -> None:
-    """Put a mask where ``path`` leads, if it leads anywhere: a section may have made something else of what was written."""
+def _hide(values: Any, path: KeyPath, shown: str) -> None:
+    """Put what is shown where ``path`` leads, if it leads anywhere: a section may have changed what was written."""
     *above, last = path
     try:
         for step in above:
@@ -224,7 +226,7 @@ def _hide(values: Any, path: KeyPath) -> None:
         values[last]
     except (KeyError, IndexError, TypeError):
         return
-    values[last] = MASK
+    values[last] = shown
 
 
 def _override(

@@ -47,6 +47,14 @@ def test_digits_are_the_real_ones_scaled_and_each_used_once() -> None:
     )
 
 
+def test_without_scikit_learn_the_digits_say_what_to_install(monkeypatch):
+    from archsearch.data import digits
+
+    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install scikit-learn"):
+        load(DataSection(name="digits"))
+
+
 def test_digits_split_is_stratified_and_known() -> None:
     data = load(DataSection())
     assert [len(data.y_train), len(data.y_val), len(data.y_test)] == [1078, 270, 449]

@@ -34,7 +34,9 @@ def free_port():
 def test_the_notebook_draws_the_frontier_of_a_running_search(tmp_path):
     port = free_port()
     tracking = {"callbacks": ["tensorwatch"], "tensorwatch": {"port": port}}
-    values = config(search={"max_hull_points": None}, tracking=tracking, budget={"wall_clock": "9m", "when_reached": "cancel"})
+    longer = {"seed_train": {"epochs": 30}, "post_train": {"epochs": 30}}  # so that each job shows signs of progress
+    budget = {"wall_clock": "9m", "when_reached": "cancel"}
+    values = config(search={"max_hull_points": None}, tracking=tracking, budget=budget, **longer)
     (tmp_path / "conf.yaml").write_text(yaml.safe_dump(values))
     line = [sys.executable, "-c", "from archsearch.cli import main; main()", "search", "conf.yaml", "--run-dir", "r"]
     with (tmp_path / "log").open("w") as log:
