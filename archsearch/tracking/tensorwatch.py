@@ -141,10 +141,12 @@ def _publication(port: int) -> Any:
                 self.refused = error
 
         def _end(self) -> None:
+            # In this order: a reader that leaves meanwhile is news for the monitor, and ZeroMQ would wait for ever to hand it
+            # to a monitor that nobody reads any more.
             with contextlib.suppress(Exception):
                 if self._mon_stream is not None:
-                    self._mon_stream.close()
                     self._socket.disable_monitor()
+                    self._mon_stream.close()
             with contextlib.suppress(Exception):
                 self._socket.close(linger=LINGER_MS)
 

@@ -134,6 +134,40 @@ def test_a_reader_that_comes_late_sees_the_whole_pool(tmp_path, stream, port):
     assert items["progress"][0] == {"job": 7, "attempt": 1, "step": 3}
 
 
+LEAVING = """
+import sys, threading, zmq
+from archsearch.jobs import InputError
+from archsearch.tracking.tensorwatch import TensorWatch, TensorWatchConfig
+ended = 0
+for round in range(200):
+    number = (int(sys.argv[1]) + round) % 500
+    stream = TensorWatch(TensorWatchConfig(port=number))
+    try:
+        stream.open()
+    except InputError:  # somebody else's port
+        continue
+    context = zmq.Context()
+    readers = [context.socket(zmq.SUB) for _ in range(8)]
+    for reader in readers:
+        reader.setsockopt(zmq.SUBSCRIBE, b"")
+        reader.connect(f"tcp://127.0.0.1:{40859 + number}")
+    threading.Event().wait(0.02)
+    leaving = threading.Thread(target=lambda: [reader.close(linger=0) for reader in readers])
+    leaving.start()
+    stream.close()
+    leaving.join()
+    context.term()
+    ended += 1
+    if ended == 100:
+        sys.exit(0)
+sys.exit("hardly a port was free")
+"""
+
+
+def test_readers_that_leave_as_it_ends_do_not_hold_it_up(port):
+    subprocess.run([sys.executable, "-c", LEAVING, str(port)], check=True, timeout=120)
+
+
 # ------------------------------------------------------------------------------------------------------------------ attacks
 class Payload:
     """Unpickled, it makes a folder."""
