@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from archsearch.cli.options import Address, Json, Set
+from archsearch.cli.options import Address, Executor, Json, Set
 
 EXAMPLES = """
 archsearch evaluate runs/petridish_digits
@@ -35,9 +35,7 @@ def command(
     ] = None,
     set_: Set = None,
     address: Address = None,
-    executor: Annotated[
-        str | None, typer.Option(metavar="ray|inline", help="Ray, or one job after another in this process.")
-    ] = None,
+    executor: Executor = None,
     json: Json = False,
 ) -> None:
     """Train models of a run's frontier long and from scratch, and measure their test error over seeds.

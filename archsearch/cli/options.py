@@ -15,3 +15,7 @@ Address = Annotated[
     str | None,
     typer.Option("--address", metavar="local|auto|HOST:PORT", help="Ray: start it here, use this machine's, or join another."),
 ]
+Executor = Annotated[
+    str | None,
+    typer.Option("--executor", metavar="ray|inline", help="Ray, or one job after another in this process."),
+]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from archsearch.cli.options import Address, Json, Set
+from archsearch.cli.options import Address, Executor, Json, Set
 
 EXAMPLES = """
 archsearch resume runs/petridish_digits
@@ -20,9 +20,7 @@ def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
     set_: Set = None,
     address: Address = None,
-    executor: Annotated[
-        str | None, typer.Option(metavar="ray|inline", help="Ray, or one job after another in this process.")
-    ] = None,
+    executor: Executor = None,
     json: Json = False,
 ) -> None:
     """Go on with a run that was stopped, interrupted or killed, as if it had not been.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from archsearch.cli.options import Address, Json, Set
+from archsearch.cli.options import Address, Executor, Json, Set
 
 EXAMPLES = """
 archsearch search confs/petridish_digits.yaml
@@ -31,9 +31,7 @@ def command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The run's seed (run.seed).")] = None,
     address: Address = None,
-    executor: Annotated[
-        str | None, typer.Option(metavar="ray|inline", help="Ray, or one job after another in this process.")
-    ] = None,
+    executor: Executor = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, with estimated time and cost; do nothing.")
     ] = False,

@@ -126,8 +126,8 @@ class Grower(FrontierSearcher):
 
     def _effort(self, point: PoolPoint) -> float:
         """What training a point takes, up to a factor: its activations. Small networks are bound by memory and by the number of
-        operations, not by multiply-adds: over 366 trainings the seconds of an epoch went as activations to the power 0.98, as
-        multiply-adds to the power 0.64 (experiments/searchers)."""
+        operations: the seconds of an epoch follow activations more closely than multiply-adds (experiments/searchers/effort.py).
+        """
         if point.id not in self._efforts:
             self._efforts[point.id] = float(cost(Architecture.from_json(point.arch)).activation_bytes)
         return self._efforts[point.id]

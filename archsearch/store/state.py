@@ -91,7 +91,7 @@ class RunState:
 
     def _point(self, number: int) -> Point:
         record = self.jobs[number]
-        metrics = {**record.metrics, **self._tests.get(number, {})}
+        metrics = {**self._tests.get(number, {}), **record.metrics}  # of figures that both have, the training's
         if number in self._confirmations:
             metrics["confirmations"] = list(self._confirmations[number])
         weights, count = record.artifacts.get("weights"), self._samplings.get(number, 0)

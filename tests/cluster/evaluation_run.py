@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
-from small_run import FORKS, died, small
+from small_run import FORKS, died, dying, small
 
 import archsearch
 
@@ -23,15 +21,7 @@ SMALL = small(
 
 def evaluate(path: Path, point: str = "", occurrence: int = 0) -> None:
     """Evaluate the run at ``path``; with a crash point die there by SIGKILL, when it is reached so many times."""
-    seen = 0
-
-    def reached(name: str) -> None:
-        nonlocal seen
-        seen += name == point
-        if point and seen >= occurrence:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    archsearch.evaluate(path, top=2, reached=reached)
+    archsearch.evaluate(path, top=2, reached=dying(point, occurrence))
 
 
 def finish(path: Path) -> None:

@@ -68,7 +68,7 @@ def frontier(path: Path) -> list[tuple[Any, ...]]:
 #: Children are forked from a server process that has torch and the data loaded and has run nothing: importing them takes
 #: longer than the small search.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["small_run", "archsearch.train.work", "archsearch.cluster.inline", "sklearn.datasets"])
+FORKS.set_forkserver_preload(["small_run", "archsearch.train.work", "archsearch.cluster.inline"])
 
 
 def start_or_resume(path: Path, config: dict[str, Any], reached: Callable[[str], None] = lambda name: None) -> None:
@@ -79,17 +79,22 @@ def start_or_resume(path: Path, config: dict[str, Any], reached: Callable[[str],
         api.search(config, run_dir=path, reached=reached)
 
 
-def die_at(path: Path, config: dict[str, Any], point: str, occurrence: int) -> None:
-    """Run until a crash point is reached so many times, and die there by SIGKILL."""
+def dying(point: str, occurrence: int) -> Callable[[str], None]:
+    """What is told of crash points: it dies by SIGKILL when one is reached so many times."""
     seen = 0
 
     def reached(name: str) -> None:
         nonlocal seen
         seen += name == point
-        if seen >= occurrence:
+        if point and seen >= occurrence:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    start_or_resume(path, config, reached)
+    return reached
+
+
+def die_at(path: Path, config: dict[str, Any], point: str, occurrence: int) -> None:
+    """Run until a crash point is reached so many times, and die there."""
+    start_or_resume(path, config, dying(point, occurrence))
 
 
 def finish(path: Path, config: dict[str, Any]) -> None:

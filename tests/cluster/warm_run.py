@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from small_run import _spawn, died, small
+from small_run import _spawn, died, dying, small
 
 from archsearch import api
 
@@ -40,16 +38,8 @@ def out_of_sight(path: Path, source: Path) -> Iterator[None]:
 
 
 def die_at(path: Path, source: Path, point: str, occurrence: int) -> None:
-    """Run until a crash point is reached so many times, and die there by SIGKILL."""
-    seen = 0
-
-    def reached(name: str) -> None:
-        nonlocal seen
-        seen += name == point
-        if seen >= occurrence:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    start_or_resume(path, source, reached)
+    """Run until a crash point is reached so many times, and die there."""
+    start_or_resume(path, source, dying(point, occurrence))
 
 
 def killed_at(path: Path, source: Path, point: str, occurrence: int) -> bool:

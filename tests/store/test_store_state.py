@@ -120,6 +120,15 @@ def test_a_test_belongs_to_its_point() -> None:
     assert story.state.jobs[1].metrics == {"val_error": 0.5}
 
 
+def test_a_test_does_not_replace_what_the_training_took() -> None:
+    story = Story()
+    story.ask(1, Stage.SEED_TRAINED)
+    story.tell(1, val_error=0.5, cpu_seconds=60.0)
+    story.ask(2, Stage.EVAL, parent=1, work="test")
+    story.tell(2, test_error=0.7, cpu_seconds=0.1)
+    assert story.state.points()[0].metrics == {"val_error": 0.5, "test_error": 0.7, "cpu_seconds": 60.0}
+
+
 def test_stopped_until_the_run_goes_on() -> None:
     story = Story()
     story.ask(1, Stage.SEED_TRAINED)
