@@ -126,7 +126,7 @@ class Grower(FrontierSearcher):
 
     def _effort(self, point: PoolPoint) -> float:
         """What training a point takes, up to a factor: its activations. Small networks are bound by memory and by the number of
-        operations: the seconds of an epoch follow activations more closely than multiply-adds (experiments/searchers/effort.py).
+        operations: an epoch lasts as activations say more closely than as multiply-adds do (experiments/searchers/effort.py).
         """
         if point.id not in self._efforts:
             self._efforts[point.id] = float(cost(Architecture.from_json(point.arch)).activation_bytes)
