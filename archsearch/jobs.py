@@ -92,6 +92,9 @@ class Resources:
     memory: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        return {"cpu": self.cpu, "gpu": self.gpu, "memory": self.memory, "labels": dict(self.labels)}
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Resources:
         return cls(**data)
@@ -113,7 +116,7 @@ class Job:
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON. Its spec is not copied: half of the cost of asking for a job went into that."""
-        return {each.name: getattr(self, each.name) for each in fields(self)} | {"resources": asdict(self.resources)}
+        return {name: getattr(self, name) for name in _JOB_FIELDS} | {"resources": self.resources.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
@@ -125,6 +128,9 @@ class Job:
     def again(self, attempt: int) -> Job:
         """The same job as another attempt: same id, same seed."""
         return replace(self, attempt=attempt)
+
+
+_JOB_FIELDS = tuple(each.name for each in fields(Job))
 
 
 @dataclass(frozen=True, slots=True)

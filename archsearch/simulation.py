@@ -16,7 +16,7 @@ from archsearch.cluster.outcomes import Anatomy, Law, Outcomes, Recorded, Subjec
 from archsearch.cluster.simulated import SimulatedExecutor
 from archsearch.config import Config
 from archsearch.jobs import JSON, InputError
-from archsearch.store import read_run
+from archsearch.store import canonical, read_run
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def outcomes(plan: Plan, recorded: str | Path | None = None, failure_share: floa
 
 def describe(arch: JSON) -> Subject:
     """Costs of an architecture's JSON."""
-    return _described(json.dumps(arch))
+    return _described(canonical(arch))
 
 
 @lru_cache(4096)
@@ -92,7 +92,7 @@ def _described(arch: str) -> Subject:
 
 def shortcuts(arch: JSON, operations: Sequence[str] | None) -> dict[str, list[tuple[str, str]]]:
     """What may be attached to each cell, as a search task lists it."""
-    return _shortcuts(json.dumps(arch), None if operations is None else tuple(operations))
+    return _shortcuts(canonical(arch), None if operations is None else tuple(operations))
 
 
 @lru_cache(4096)

@@ -9,7 +9,6 @@ node to the list inserts it *before* the last one.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any
 
+import orjson
 import yaml
 
 from archsearch.arch.operations import operation
@@ -202,8 +202,8 @@ class Architecture:
         )
 
     def canonical(self) -> str:
-        """The one text of this architecture: sorted keys, no spaces, ASCII."""
-        return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        """The one text of this architecture: sorted keys, no spaces, UTF-8."""
+        return orjson.dumps(self.to_json(), option=orjson.OPT_SORT_KEYS).decode()
 
     @cached_property
     def hash(self) -> str:

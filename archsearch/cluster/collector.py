@@ -15,7 +15,7 @@ OFTEN = 2000
 
 def settle() -> None:
     """Take all that lives now out of the collector's sight, until ``release``."""
-    gc.collect()
+    gc.collect(1)
     gc.freeze()
 
 

@@ -24,7 +24,7 @@ from archsearch.jobs import (
     StoreUnavailable,
 )
 from archsearch.registry import WORKS
-from archsearch.store import Artifacts
+from archsearch.store import Artifacts, plain
 
 #: Seconds between two signs of life of one attempt.
 BEAT = 0.5
@@ -91,7 +91,7 @@ def perform(job: Job, context: AttemptContext, node: str) -> Completion:
     start = time.perf_counter()
     outcome: Result | Failure
     try:
-        outcome = WORKS.get(job.work)(job.spec, context)
+        outcome = WORKS.get(job.work)(plain(job.spec), context)
     except Interrupted:
         outcome = Failure(FailureKind.INTERRUPTED, "asked to stop")
     except NonFinite as error:

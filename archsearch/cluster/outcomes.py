@@ -29,6 +29,7 @@ from archsearch.jobs import (
     Result,
     derive_seed,
 )
+from archsearch.train.section import MOST_RANKED
 
 #: What a step of a search task costs, in steps of its parent's training: it holds every candidate.
 SEARCH_FACTOR = 4.0
@@ -98,11 +99,11 @@ class Anatomy:
         return Result(metrics, {"weights": _nothing(job, "weights", 4 * subject.params)})
 
     def _ranking(self, job: Job, rng: np.random.Generator) -> dict[str, JSON]:
-        """Every shortcut with a made-up |alpha|, the strongest first."""
+        """The strongest shortcuts by made-up |alpha|."""
         ranked: dict[str, JSON] = {}
         for cell, pairs in self.shortcuts(job.spec["arch"], job.spec["learner"].get("primitives")).items():
             alphas = rng.exponential(0.01, len(pairs))
-            order = np.argsort(-alphas, kind="stable")
+            order = np.argsort(-alphas, kind="stable")[:MOST_RANKED]
             ranked[cell] = [[*pairs[i], float(alphas[i])] for i in order]
         return ranked
 

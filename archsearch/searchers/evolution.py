@@ -83,7 +83,7 @@ class Evolution(DirectSearcher):
 
     def _mutation(self, parent: PoolPoint, rng: np.random.Generator) -> Architecture | None:
         """One edit of a kind drawn evenly, drawn evenly among those of its kind."""
-        arch = Architecture.from_json(parent.arch)
+        arch = parent.architecture
         possible = [*edits(arch, self.config).values()]
         if not possible:
             return None

@@ -93,7 +93,7 @@ class Grower(FrontierSearcher):
         """The children of a point by a move, with their costs, as far as the limits admit them."""
         key = (point.id, move)
         if key not in self._relatives:
-            made = children(Architecture.from_json(point.arch), move)
+            made = children(point.architecture, move)
             self._relatives[key] = [(arch, cost(arch)) for arch in made if self.config.admits(arch)]
         return self._relatives[key]
 
@@ -129,7 +129,7 @@ class Grower(FrontierSearcher):
         operations: an epoch lasts as activations say more closely than as multiply-adds do (experiments/searchers/effort.py).
         """
         if point.id not in self._efforts:
-            self._efforts[point.id] = float(cost(Architecture.from_json(point.arch)).activation_bytes)
+            self._efforts[point.id] = float(cost(point.architecture).activation_bytes)
         return self._efforts[point.id]
 
     @overrides

@@ -51,7 +51,7 @@ class Growth(Grower, DirectSearcher):
 
     def _draw(self, point: PoolPoint, rng: np.random.Generator) -> tuple[Architecture, dict[str, list[Edge]]] | None:
         """An untried child of a point, or None after ``MOST_DRAWS`` draws."""
-        parent = Architecture.from_json(point.arch)
+        parent = point.architecture
         ops = [name for name in self.config.primitives if name != "none"]
         pairs = {name: [Edge(s, op) for s in growth_inputs(parent, name) for op in ops] for name in parent.cells}
         for _ in range(MOST_DRAWS):

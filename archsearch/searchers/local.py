@@ -62,7 +62,7 @@ class LocalSearch(DirectSearcher):
     def _next_neighbour(self, member: PoolPoint) -> Architecture | None:
         """The first neighbour that was not tried; those before it will never fit again, so they are dropped."""
         waiting = self._waiting.get(member.id)
-        arch = Architecture.from_json(member.arch)
+        arch = member.architecture
         if waiting is None:
             every = [edit for kind in edits(arch, self.config).values() for edit in kind]
             order = np.random.default_rng(derive_seed(self.around.seed, "neighbours", member.id)).permutation(len(every))

@@ -112,7 +112,8 @@ class Petridish(Grower):
 
     def _choose(self, job: Job, data: Mapping[str, Any]) -> tuple[Architecture, Any] | None:
         """The child of a finished search job and the pairs it gets; None if all of them were tried."""
-        parent = Architecture.from_json(job.spec["arch"])
+        assert job.parent is not None
+        parent = self.pool.points[job.parent].architecture
         planned = {arch.hash for arch, _ in self._choices.values()}
         for pairs in islice(best_sets(data["metrics"]["ranked"], self.config.edges_per_node), MOST_SETS):
             child = grow_node(parent, edges(pairs))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from archsearch.arch import Architecture
 from archsearch.frontier import Frontier, sample_from_hull
 from archsearch.jobs import JSON, Job
 
@@ -23,10 +24,18 @@ class PoolPoint:
     weights: Mapping[str, Any]
     count: int = 0
     exhausted: bool = False
+    _architecture: Architecture | None = None
 
     @property
     def arch(self) -> JSON:
-        return self.spec["arch"]
+        return self.architecture.to_json()
+
+    @property
+    def architecture(self) -> Architecture:
+        """Read once: parents are asked about again and again."""
+        if self._architecture is None:
+            self._architecture = Architecture.from_json(self.spec["arch"])
+        return self._architecture
 
 
 class Pool:

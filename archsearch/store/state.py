@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from archsearch.jobs import JSON, POOL_STAGES, ArtifactRef, Event, EventKind, Failure, FailureKind, Job, JobState, Stage
+from archsearch.store.text import plain
 
 #: States after which a job is never tried again.
 ENDED = frozenset({JobState.COMPLETED, JobState.ABANDONED, JobState.CANCELLED, JobState.PRUNED})
@@ -95,7 +96,7 @@ class RunState:
         if number in self._confirmations:
             metrics["confirmations"] = list(self._confirmations[number])
         weights, count = record.artifacts.get("weights"), self._samplings.get(number, 0)
-        arch, parent, origin = record.job.spec["arch"], self._points[number], self._origins.get(number)
+        arch, parent, origin = plain(record.job.spec["arch"]), self._points[number], self._origins.get(number)
         return Point(number, record.job.stage, arch, parent, metrics, weights, count, origin)
 
     def artifact_keys(self) -> set[str]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 
+import orjson
 from pydantic_core import from_json
 
 from archsearch.jobs import JSON, EventKind
@@ -36,9 +38,11 @@ class JsonText(Mapping[str, JSON]):
         return f"JsonText({self.text!r})"
 
 
-@lru_cache(maxsize=1024)  # the band and what runs: parents are asked about again and again
+@lru_cache(maxsize=128)  # what runs: a job is asked about several times in a row
 def _parsed(text: str) -> dict[str, JSON]:
-    found: dict[str, JSON] = loads(text)
+    """The object, with the architectures of a training's spec left as text."""
+    inside = _without(text, [span for span in map(partial(_architecture, text), _ARCHITECTURES) if span])
+    found: dict[str, JSON] = loads(text) if inside is None else inside
     return found
 
 
@@ -63,7 +67,17 @@ class Recorded(dict[str, JSON]):
 
 def canonical(data: JSON) -> str:
     """JSON text that is equal for equal data, in ASCII. NaN and infinities are kept as Python's json writes them."""
+    with suppress(TypeError):  # numbers as keys, half a surrogate pair, integers beyond 64 bits: only Python's json takes them
+        text = orjson.dumps(data, default=_fragment, option=orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS)
+        if text.isascii() and b"null" not in text:  # orjson's null may have been a NaN
+            return text.decode()
     return json.dumps(data, sort_keys=True, separators=(",", ":"), default=_opened)
+
+
+def _fragment(value: object) -> orjson.Fragment:
+    if isinstance(value, JsonText):
+        return orjson.Fragment(value.text)  # cut out of canonical text
+    raise TypeError
 
 
 def _opened(value: object) -> JSON:
@@ -83,7 +97,7 @@ def read(kind: str, text: str) -> Recorded:
     The spec of an ``asked`` job and the ranking of a search that was ``told`` become ``JsonText``.
     """
     span = _spec(text) if kind == EventKind.ASKED else _ranking(text) if kind == EventKind.TOLD else None
-    data = None if span is None else _without(text, *span)
+    data = _without(text, [span] if span else [])
     recorded = Recorded(loads(text) if data is None else data)
     recorded.text = text
     return recorded
@@ -107,17 +121,39 @@ def _ranking(text: str) -> Span | None:
     return ("metrics", "ranked", start, end) if 9 <= start < end and only and text[start] == "{" else None
 
 
-def _without(text: str, holder: str, name: str, start: int, end: int) -> dict[str, JSON] | None:
-    """The data with the value in ``text[start:end]`` as a ``JsonText``.
+#: Where a spec has architectures: holder and name.
+_ARCHITECTURES = (("", "arch"), ("inherit", "parent"))
 
-    None if no value of that name lies there: cut at another place, the rest is no JSON or lacks the name.
+
+def _architecture(text: str, place: tuple[str, str]) -> Span | None:
+    """An architecture in a spec: in the order of canonical text it begins with its cells and ends with its stem."""
+    holder, name = place
+    start = text.find(f'"{name}":{{"cells":') + len(name) + 3
+    end = text.find('"}', text.find('"stem":"', start) + 8) + 2
+    return (holder, name, start, end) if len(name) + 3 <= start < end else None
+
+
+#: Stands for a value that is cut out; a text that has it already is parsed whole.
+_CUT = "\x1f"
+_CUT_TEXT = r'"\u001f"'
+
+
+def _without(text: str, spans: list[Span]) -> dict[str, JSON] | None:
+    """The data with the values in the spans, given in the order of the text, as ``JsonText``.
+
+    None if no values of those names lie there: cut at another place, the rest is no JSON or has the cut elsewhere.
     """
+    if _CUT_TEXT in text:
+        return None
+    ends = [0, *(end for _, _, _, end in spans)]
+    starts = [*(start for _, _, start, _ in spans), len(text)]
     try:
-        data: dict[str, JSON] = loads(f"{text[:start]}null{text[end:]}")
+        data: dict[str, JSON] = loads(_CUT_TEXT.join(text[end:start] for end, start in zip(ends, starts, strict=True)))
     except ValueError:
         return None
-    inside = data.get(holder) if holder else data
-    if not isinstance(inside, dict) or inside.get(name, "") is not None:
-        return None
-    inside[name] = JsonText(text[start:end])
+    for holder, name, start, end in spans:
+        inside = data.get(holder) if holder else data
+        if not isinstance(inside, dict) or inside.get(name) != _CUT:
+            return None
+        inside[name] = JsonText(text[start:end])
     return data

@@ -50,6 +50,11 @@ class TrainSection(Section):
     tensorwatch_stats: bool = Field(True, description="record TensorWatch's per-model figures (the TSV columns of a run)")
 
 
+#: The strongest pairs of a cell that a search task reports and keeps the weights of: far more than its children take, and the
+#: same few KB however many nodes there are to read.
+MOST_RANKED = 64
+
+
 class WeakLearnerSection(Section):
     """How long and how candidates are learned on a parent before the strongest are chosen."""
 

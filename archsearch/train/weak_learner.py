@@ -23,12 +23,12 @@ from archsearch.train.batches import Batches, Resident, reseed
 from archsearch.train.candidates import Candidates
 from archsearch.train.checkpoint import optimizer_tensors, pack, part, restore_optimizer, unpack
 from archsearch.train.compute import counting
-from archsearch.train.section import WeakLearnerSection
+from archsearch.train.section import MOST_RANKED, WeakLearnerSection
 
 
 @dataclass(frozen=True)
 class Learned:
-    """``ranked[cell]`` lists every ``[source, operation, alpha]``, the most helpful first; those that diverged come last.
+    """``ranked[cell]`` lists the ``MOST_RANKED`` strongest ``[source, operation, alpha]``, the best first, diverged ones last.
 
     ``seconds`` are of all attempts, ``cpu_before`` the processor's in earlier ones; ``steps_madds`` multiply-adds of all steps.
     """
@@ -180,7 +180,7 @@ class _Learning:
         flags = torch.split(self.diverged, [len(value) for value in values])
         ranked, diverged = {}, set()
         for (name, edges), alphas, bad in zip(self.candidates.edges.items(), values, flags, strict=True):
-            ranked[name] = rank(edges, alphas.tolist(), bad.tolist())
+            ranked[name] = rank(edges, alphas.tolist(), bad.tolist())[:MOST_RANKED]
             diverged |= {(name, edge.key) for edge, flag in zip(edges, bad.tolist(), strict=True) if flag}
         madds = self.step_madds * self.section.steps
         return Learned(self.candidates, ranked, frozenset(diverged), self._seconds(), self.cpu_before, madds)

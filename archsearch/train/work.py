@@ -83,7 +83,7 @@ def petridish(spec: JSON, context: Context) -> Result:
     """Rank the shortcuts that could be attached to a trained parent.
 
     ``spec``: ``arch``, ``weights`` (JSON of an ArtifactRef) and ``learner`` (a WeakLearnerSection). The metric ``ranked`` has,
-    for each cell, all ``[source, operation, alpha]``; the artifact ``candidates`` the learned weights, named as
+    for each cell, the strongest ``[source, operation, alpha]``; the artifact ``candidates`` their learned weights, named as
     ``arch.build.grown_weights`` takes them, without those of candidates that diverged.
 
     Raises: as `train`.
@@ -130,12 +130,13 @@ def test(spec: JSON, context: Context) -> Result:
 
 
 def candidate_state(learned: Learned) -> dict[str, Tensor]:
-    """The learned candidates' tensors, named as a child takes them over."""
+    """The ranked candidates' tensors, named as a child takes them over."""
     state: dict[str, Tensor] = {}
+    kept = {(name, source, op) for name, rows in learned.ranked.items() for source, op, _ in rows}
     for position, (name, cell) in enumerate(learned.candidates.places):
         state[candidate_projection(position)] = cell.projection.weight
         for edge in cell.edges:
-            if (name, edge.key) not in learned.diverged:
+            if (name, edge.source, edge.op) in kept and (name, edge.key) not in learned.diverged:
                 prefix = candidate_prefix(position, edge)
                 state |= {prefix + key: tensor for key, tensor in cell.ops[edge.key].state_dict().items()}
     return state

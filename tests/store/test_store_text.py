@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from archsearch.jobs import Event, EventKind, Job, Resources, Stage
 from archsearch.store import as_stored, canonical, plain
 from archsearch.store.chain import rows_of
-from archsearch.store.text import JsonText, Recorded, read
+from archsearch.store.text import _CUT_TEXT, JsonText, Recorded, read
 
 NAMES = st.sampled_from(["spec", "stage", "ranked", "node", "metrics", "seed", "work", "a"])
 TEXTS = (
@@ -48,7 +48,8 @@ def test_a_job_is_read_as_it_was_asked(spec, work, queue, labels, parent) -> Non
     text = canonical(job.to_json())
     found = read(EventKind.ASKED, text)
     assert opened(found) == json.loads(text) and found.text == text and canonical(found) == text
-    assert isinstance(found["spec"], JsonText) == (isinstance(spec, dict) and "spec" not in labels)
+    cut = isinstance(spec, dict) and "spec" not in labels and _CUT_TEXT not in text
+    assert isinstance(found["spec"], JsonText) == cut
     assert Job.from_json(found) == Job.from_json(json.loads(text))
 
 
@@ -75,6 +76,47 @@ def test_any_data_of_any_kind_is_read_as_it_was_written(data, kind) -> None:
     assert opened(read(kind, text)) == json.loads(text) and canonical(read(kind, text)) == text
 
 
+ARCH_TEXTS = st.sampled_from(
+    ["arch", "cells", "stem", "parent", "inherit", "hash", '"stem":"', '"}', '{"cells":{', "conv3x3", "\x1f"]
+)
+ARCH_VALUES = st.recursive(
+    st.none() | st.integers() | ARCH_TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ARCH_TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(
+    arch=ARCH_VALUES | st.fixed_dictionaries({"cells": ARCH_VALUES, "stem": ARCH_TEXTS}),
+    inherit=ARCH_VALUES | st.fixed_dictionaries({"parent": ARCH_VALUES, "kind": ARCH_VALUES}),
+    more=st.dictionaries(ARCH_TEXTS, ARCH_VALUES, max_size=3),
+)
+@example({"cells": {"stem": "x"}, "stem": "y"}, None, {})
+@example({"cells": {}, "stem": "y", "z": 1}, {"parent": {"cells": {}, "stem": "x"}}, {})
+@example(None, {"parent": {"cells": {}, "stem": "x"}}, {"a": {"arch": {"cells": {}, "stem": "x"}}})
+@example({"cells": {"a": {"parent": {"cells": {}, "stem": "s"}}}, "stem": "y"}, {"parent": None}, {})
+def test_a_spec_is_looked_into_as_it_was_asked(arch, inherit, more) -> None:
+    spec = {**more, "arch": arch, "inherit": inherit}
+    text = canonical(Job(7, Stage.SEARCH_TRAINED, "train", spec, 11).to_json())
+    assert opened(dict(read(EventKind.ASKED, text)["spec"])) == json.loads(text)["spec"]
+
+
+def test_the_architectures_of_a_spec_stay_text_and_all_else_is_plain() -> None:
+    parent = {"cells": {"normal": {"nodes": [[["s1", "skip_connect"]]], "last": 0}}, "stem": "conv3x3"}
+    spec = {"arch": {**parent, "classes": 3}, "hash": "ab", "inherit": {"kind": "node", "parent": parent}, "train": {"lr": 1.0}}
+    found = read(EventKind.ASKED, canonical(Job(7, Stage.SEARCH_TRAINED, "train", spec, 11).to_json()))["spec"]
+    assert isinstance(found["arch"], JsonText) and isinstance(found["inherit"]["parent"], JsonText)
+    assert type(found["inherit"]) is type(found["train"]) is dict and found["hash"] == "ab"
+    assert plain(found) == spec and plain({"spec": found}) == {"spec": spec} and canonical(found) == canonical(spec)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "é", "\ud800", 2**70, (1, 2), {3: 4}])
+def test_canonical_text_is_what_pythons_json_writes(value) -> None:
+    data = {"b": [value, 0.1, -0.0, True], "a": "x"}
+    assert canonical(data) == json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+
 def test_the_ranking_of_a_search_stays_text_and_all_else_is_plain() -> None:
     ranked = {"normal": [["s0", "skip_connect", -0.25]], "reduction": []}
     data = {"attempt": 1, "metrics": {"ranked": ranked, "steps": 4}, "artifacts": {}, "seconds": 1.0, "node": "n"}
@@ -92,7 +134,7 @@ def test_it_is_not_parsed_before_it_is_looked_into() -> None:
 
 
 def test_it_is_a_mapping_and_cannot_be_taken_for_an_empty_dictionary() -> None:
-    text = JsonText('{"b":1,"a":[2]}')
+    text = JsonText('{"a":[2],"b":1}')
     assert (dict(text), len(text), "a" in text, text.get("c"), {**text, "d": 0}) == (
         {"a": [2], "b": 1},
         2,

@@ -19,6 +19,7 @@ from archsearch.train import WeakLearnerSection
 from archsearch.train.batches import Batches, resident
 from archsearch.train.candidates import Candidates, StopForward, cells_of
 from archsearch.train.weak_learner import Learned, contain, learn, rank
+from archsearch.train.work import candidate_state
 
 DEEP = deepen(seed_architecture(DIGITS.shape, DIGITS.classes, cells=3, reductions=1, nodes=2, channels=4, stem="conv3x3"), 0)
 GROWN = grow_node(
@@ -246,6 +247,18 @@ def test_rank_is_by_magnitude_ties_in_order_diverged_last() -> None:
     rows = rank(edges, [0.1, -0.5, 0.3, 0.5, 0.9], [False, False, False, False, True])
     assert [row[1] for row in rows] == [PRIMITIVES[i] for i in (1, 3, 2, 0, 4)]
     assert rows[0][2] == -0.5
+
+
+def test_only_the_strongest_are_reported_and_keep_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = learned()
+    monkeypatch.setattr("archsearch.train.weak_learner.MOST_RANKED", 3)
+    found = learned()
+    assert found.ranked == {name: rows[:3] for name, rows in everything.ranked.items()}
+    kept = {
+        (place, f"{row[0]}_{row[1]}") for place, (name, _) in enumerate(found.candidates.places) for row in found.ranked[name]
+    }
+    named = {tuple(key.split(".")[1:4:2]) for key in candidate_state(found) if ".candidates.s" in key}
+    assert named == {(str(place), edge) for place, edge in kept if "pool" not in edge and "skip" not in edge}
 
 
 @pytest.mark.parametrize("method", ["alphas", "gradient"])
