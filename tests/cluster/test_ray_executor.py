@@ -11,10 +11,11 @@ import ray
 from ray.cluster_utils import Cluster
 
 from archsearch.cluster.ray_executor import RayExecutor
+from archsearch.cluster.section import ClusterSection
 from archsearch.data import DataSection, load
 from archsearch.jobs import Completion, Failure, FailureKind, Job, Progress, Resources, Result, Stage
 
-RESOURCES = {"train": Resources(cpu=1), "petridish": Resources(cpu=1)}
+RESOURCES = {Stage.SEED_TRAINED: Resources(cpu=1), Stage.SEARCH: Resources(cpu=1)}
 
 #: The works of these tests, as a module that a worker can import like any plug-in.
 PLUGIN = """
@@ -68,9 +69,8 @@ def digits():
 @pytest.fixture(scope="module")
 def executor(cluster, digits, tmp_path_factory):
     said: list[str] = []
-    made = RayExecutor(
-        digits, str(tmp_path_factory.mktemp("root")), resources=RESOURCES, address=cluster.address, say=said.append
-    )
+    policy = ClusterSection(address=cluster.address)
+    made = RayExecutor(digits, str(tmp_path_factory.mktemp("root")), resources=RESOURCES, policy=policy, say=said.append)
     made.said = said  # type: ignore[attr-defined]
     yield made
     made.close()
@@ -119,7 +119,9 @@ def test_progress_arrives_and_a_job_stops_when_asked(executor, tmp_path):
     assert executor.capacity()["train"] == 0 and executor.slots() == {"total": 1, "busy": 1}
     steps: list[int] = []
     until(
-        lambda: steps.extend(i.data["step"] for i in executor.wait(0.2) if isinstance(i, Progress)) or (steps and steps[-1] > 5)
+        lambda: (
+            steps.extend(i.data["step"] for i in executor.wait(0.2) if isinstance(i, Progress) and i.data) or steps[-1:] > [5]
+        )
     )
     executor.cancel(3, force=False)
     (done,) = ends(executor, timeout=10)
@@ -160,8 +162,10 @@ def test_a_removed_node_loses_the_attempt_and_another_takes_it(executor, cluster
     assert isinstance(done.outcome, Result) and done.attempt == 2
 
 
-def test_without_gpus_jobs_run_on_cpus_and_say_so(executor):
-    executor.submit(job(7, resources=Resources(cpu=1, gpu=1)))
+def test_auto_without_gpus_runs_on_cpus_and_says_so(executor):
+    asked = job(7, resources=Resources(cpu=1, gpu="auto"))
+    assert executor.room(executor.placed(asked))
+    executor.submit(executor.placed(asked))
     (done,) = ends(executor)
     assert isinstance(done.outcome, Result) and done.outcome.metrics["device"] == "cpu"
     assert any("run on CPUs" in text for text in executor.said)

@@ -22,6 +22,7 @@ from archsearch.jobs import (
     Job,
     JobState,
     NonFinite,
+    Progress,
     Result,
     Searcher,
     Stage,
@@ -231,10 +232,11 @@ def test_late_and_repeated_results_are_ignored(bench):
 
 
 class Silent(InlineExecutor):
-    """Its first job never answers; time passes quickly."""
+    """Its first job begins and never answers; time passes quickly."""
 
     name: ClassVar[str] = "silent"
     seconds = 0.0
+    begun = False
 
     def now(self):
         self.seconds += 1.0
@@ -242,7 +244,8 @@ class Silent(InlineExecutor):
 
     def wait(self, timeout):
         if self._queue and self._queue[0].id == 1 and self._queue[0].attempt == 1:
-            return []
+            first, self.begun = not self.begun, True
+            return [Progress(1, 1, {})] if first else []
         return super().wait(0)
 
     def cancel(self, job, *, force):
