@@ -11,7 +11,7 @@ class Ledger:
     """A fold over events.
 
     ``attempts`` counts the attempts started of each job; ``losses`` those that ended by a fault of the machine; ``crowded``
-    those that ran out of a device's memory; ``told`` the results of the run; ``completed`` and ``abandoned`` the jobs that ended
+    those that ran out of a device's memory; ``told`` the results; ``completed`` and ``abandoned`` the jobs that ended
     in the present session.
     """
 

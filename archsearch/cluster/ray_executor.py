@@ -41,6 +41,13 @@ from archsearch.store import Artifacts
 #: Seconds between two looks at the mailbox.
 MAIL_EVERY = 0.4
 
+#: Seconds after a forced cancel in which nothing is submitted. A worker that is about to be killed may still be handed the next
+#: task, and if its body had returned by itself (a child that it waited for is killed first), Ray 2.60 never runs that task.
+QUIET = 2.0
+
+#: Seconds after which a task that has not begun, although the cluster has room for it, is submitted again.
+BEGIN_WITHIN = 120.0
+
 
 class Mailbox:
     """Lives in an actor: takes signs of life from workers, hands them to the driver, passes stop requests on."""
@@ -145,6 +152,9 @@ class RayExecutor(Executor):
         self._jobs: dict[int, Job] = {}
         self._began: dict[int, tuple[float, str]] = {}  # when and on which node each attempt began, those that have
         self._stopped: list[Completion] = []
+        self._outbox: list[Job] = []  # submitted, and not yet handed to Ray
+        self._sent: dict[int, float] = {}
+        self._quiet_until = 0.0
         self._last_mail = 0.0
         self._mail: Any = None
         self._changes = 0  # of the jobs that are submitted
@@ -184,23 +194,37 @@ class RayExecutor(Executor):
 
     @overrides
     def submit(self, job: Job) -> None:
-        wants = job.resources
-        test = job.work == "test"
-        arrays = [ref for name, ref in self._arrays.items() if test or not name.endswith("_test")]
-        options: dict[str, Any] = {"num_cpus": wants.cpu, "num_gpus": wants.gpu, "name": f"{job.stage}:{job.id}"}
-        if wants.memory:
-            options["memory"] = wants.memory
-        if wants.labels:
-            options["label_selector"] = dict(wants.labels)
-        task = self._task.options(**options)
-        ref = task.remote(job.to_json(), self._plain, test, self._root, self._mailbox, bool(wants.gpu), *arrays)
-        self._refs[ref] = self._jobs[job.id] = job
+        self._jobs[job.id] = job
+        self._outbox.append(job)
         self._changes += 1
+        self._send()
+
+    def _send(self) -> None:
+        if time.monotonic() < self._quiet_until:
+            return
+        jobs, self._outbox = self._outbox, []
+        for job in jobs:
+            wants = job.resources
+            test = job.work == "test"
+            arrays = [ref for name, ref in self._arrays.items() if test or not name.endswith("_test")]
+            options: dict[str, Any] = {"num_cpus": wants.cpu, "num_gpus": wants.gpu, "name": f"{job.stage}:{job.id}"}
+            if wants.memory:
+                options["memory"] = wants.memory
+            if wants.labels:
+                options["label_selector"] = dict(wants.labels)
+            task = self._task.options(**options)
+            ref = task.remote(job.to_json(), self._plain, test, self._root, self._mailbox, bool(wants.gpu), *arrays)
+            self._refs[ref] = job
+            self._sent[job.id] = time.monotonic()
 
     @overrides
     def wait(self, timeout: float) -> list[Completion | Progress]:
         items: list[Completion | Progress] = [*self._stopped]
         self._stopped.clear()
+        self._send()
+        if self._outbox:
+            timeout = min(timeout, max(0.0, self._quiet_until - time.monotonic()))
+        self._send_again()
         refs = list(self._refs)
         if items:
             pass
@@ -213,11 +237,21 @@ class RayExecutor(Executor):
             time.sleep(timeout)
         return items + self._letters()
 
+    def _send_again(self) -> None:
+        """Take back what should have begun long ago: what Ray has lost would be waited for without an end."""
+        now = time.monotonic()
+        late = [id_ for id_, sent in self._sent.items() if now - sent > BEGIN_WITHIN and id_ not in self._began]
+        free = ray.available_resources() if late else {}
+        for id_ in late:
+            wants, self._sent[id_] = self._jobs[id_].resources, now
+            if all(free.get(name, 0) >= number for name, number in (("CPU", wants.cpu), ("GPU", wants.gpu))):
+                self.cancel(id_, force=False)
+
     def _completion(self, ref: Any) -> Completion:
         job = self._refs[ref]
         began, _ = self._began.get(job.id, (None, ""))
         seconds = 0.0 if began is None else time.monotonic() - began
-        self._forget(ref)
+        self._forget(job.id)
         try:
             done: Completion = ray.get(ref)
             return done
@@ -250,23 +284,29 @@ class RayExecutor(Executor):
                 self._changes += 1
         return [Progress(job, attempt, data) for (job, attempt), (_, data) in letters.items()]
 
-    def _forget(self, ref: Any) -> Job:
-        job: Job = self._refs.pop(ref)
-        del self._jobs[job.id]
-        self._began.pop(job.id, None)
+    def _forget(self, id_: int) -> None:
+        """Know nothing of a job's attempt any more: whatever still comes of it is not trusted."""
+        self._refs = {ref: job for ref, job in self._refs.items() if job.id != id_}
+        self._outbox = [job for job in self._outbox if job.id != id_]
+        for known in (self._jobs, self._began, self._sent):
+            known.pop(id_, None)
         self._changes += 1
-        return job
 
     @overrides
     def cancel(self, job: int, *, force: bool) -> None:
         if not force and job in self._began:
             self._mailbox.stop.remote(job)
             return
+        attempt = self._jobs.get(job)
+        if attempt is None:
+            return
         for ref in [ref for ref, running in self._refs.items() if running.id == job]:
-            attempt = self._forget(ref)  # whatever comes of it now is not trusted
             ray.cancel(ref, force=True)
-            if not force:
-                self._stopped.append(Completion(job, attempt.attempt, Failure(FailureKind.INTERRUPTED, "it had not begun")))
+            self._quiet_until = time.monotonic() + QUIET
+        self._forget(job)
+        if not force:
+            failure = Failure(FailureKind.INTERRUPTED, "it had not begun")
+            self._stopped.append(Completion(job, attempt.attempt, failure))
 
     # ------------------------------------------------------------------------------------------------------------ slots
     @overrides
@@ -275,7 +315,7 @@ class RayExecutor(Executor):
 
     @overrides
     def capacity(self, planned: Sequence[Job] = ()) -> dict[str, int]:
-        return {queue: max(self._wanted(wants, planned) for wants in kinds) for queue, kinds in self._kinds.items()}
+        return {queue: max((self._wanted(wants, planned) for wants in kinds), default=0) for queue, kinds in self._kinds.items()}
 
     def _wanted(self, wants: Resources, planned: Sequence[Job]) -> int:
         """How many more jobs of a kind are wanted: those that would start now, and a few ahead for the cluster to grow by.

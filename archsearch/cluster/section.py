@@ -63,8 +63,8 @@ class ClusterSection(Section):
     address: str = Field("local", description="local (start Ray here), auto (the cluster of this machine) or host:port")
     slots: Literal["auto"] | PositiveInt = Field(
         "auto",
-        description="auto: all that the cluster has, as it grows and shrinks; a number: cores of a local cluster, or jobs at once "
-        "on another one",
+        description="auto: all that the cluster has, as it grows and shrinks; a number: cores of a local cluster, or jobs "
+        "at once on another one",
     )
     ahead: NonNegativeInt = Field(
         0, description="jobs submitted beyond the present slots: what an autoscaling cluster grows by, at a time"
