@@ -238,6 +238,6 @@ def _plan(of: Run, config: Config, chosen: Sequence[int]) -> Plan:
         seeds=section.seeds,
         settings=section.train.model_dump(mode="json"),
         seed=config["run"].seed,
-        resources=config["resources"].by_work(),
+        resources=config["resources"].by_stage(),
     )
     return Plan(config, load_data(config, of.meta["directory"]), searcher)

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 JSON = Any  # what json.dumps takes; a precise recursive type costs more in casts than it finds
 
@@ -85,15 +85,24 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one attempt holds while it runs. ``memory`` is in bytes; 0 means not stated."""
+    """What one attempt holds while it runs.
+
+    ``gpu`` is a number of devices, a share of one, or "auto": the share that the job is estimated to need of a device where
+    there is any, else none. ``memory`` is the host's, in bytes; 0 means not stated. ``labels`` are those of the node.
+    """
 
     cpu: float = 1.0
-    gpu: float = 0.0
+    gpu: float | Literal["auto"] = 0.0
     memory: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {"cpu": self.cpu, "gpu": self.gpu, "memory": self.memory, "labels": dict(self.labels)}
+
+    @property
+    def devices(self) -> float:
+        """How many devices an attempt counts for in device hours: its share of GPUs, or one slot."""
+        return float(self.gpu) if self.gpu != "auto" and self.gpu > 0 else 1.0
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Resources:
@@ -168,7 +177,7 @@ class FailureKind(StrEnum):
     INTERRUPTED = "interrupted"  # the run asked it to stop; its checkpoint is kept
 
 
-#: Failures that are the machine's fault, not the candidate's: the job is tried again.
+#: Failures that are the machine's fault, not the candidate's: the job is tried again (see ``cluster.retries``).
 RETRIED = frozenset({FailureKind.LOST, FailureKind.HOST_MEMORY, FailureKind.DEVICE_MEMORY, FailureKind.STALLED})
 
 
@@ -192,7 +201,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A sign of life of one attempt; ``data`` is for the live display only and is never stored."""
+    """A sign of life of one attempt, the first when it begins; ``data`` is for the live display only and is never stored."""
 
     job: int
     attempt: int
@@ -202,12 +211,12 @@ class Progress:
 class EventKind(StrEnum):
     IMPORTED = "imported"  # a point of an earlier run; data: {job, metrics, artifacts, origin: {run, id, point}}
     ASKED = "asked"  # data: Job.to_json()
-    STARTED = "started"  # data: {attempt}
-    TOLD = "told"  # data: {attempt, metrics, artifacts, seconds, node}
-    FAILED = "failed"  # data: {attempt, kind, message, traceback, seconds, final}
-    CANCELLED = "cancelled"  # data: {attempt, reason}
+    STARTED = "started"  # data: {attempt}, and {resources} where they are not those asked for
+    TOLD = "told"  # data: {attempt, metrics, artifacts, seconds, device_seconds, node}
+    FAILED = "failed"  # data: {attempt, kind, message, traceback, seconds, device_seconds, final}
+    CANCELLED = "cancelled"  # data: {attempt, reason, seconds, device_seconds}
     PRUNED = "pruned"
-    REPORTED = "reported"
+    REPORTED = "reported"  # data: {waiting: {asked, exists}}: no node has what the job asks for, None: no longer; or {slots: n}
     BUDGET = "budget"  # data: {set: {path: value}} or {exhausted: name} or {resumed: {...}}
     STOPPED = "stopped"  # data: {state: done|failed|interrupted, reason}
 
@@ -318,7 +327,19 @@ class Executor(ABC):
 
     @abstractmethod
     def capacity(self, planned: Sequence[Job] = ()) -> dict[str, int]:
-        """Queue -> how many more jobs would start at once, after those running and those ``planned``."""
+        """Queue -> how many more jobs are wanted, after those running and those ``planned``; see ``room`` for one job."""
+
+    def placed(self, job: Job) -> Job:
+        """The job with the resources that it would hold if it was submitted now: ``gpu`` is a number."""
+        return job if job.resources.gpu != "auto" else replace(job, resources=replace(job.resources, gpu=0.0))
+
+    def room(self, job: Job, planned: Sequence[Job] = ()) -> bool:
+        """Whether this job is to be submitted now: it would start at once, or nothing else shows the cluster what is wanted."""
+        return self.capacity(planned).get(job.queue, 0) > 0
+
+    def waiting(self) -> Mapping[int, Mapping[str, JSON]]:
+        """Jobs that were submitted and that no living node could hold: what was ``asked`` for, and what ``exists``."""
+        return {}
 
     @abstractmethod
     def slots(self) -> dict[str, int]:

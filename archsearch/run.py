@@ -58,6 +58,10 @@ class Run:
         if not self.driver:  # what a killed driver left running waits to be started again
             counts[JobState.QUEUED] += counts[JobState.RUNNING]
             counts[JobState.RUNNING] = 0
+        waiting = [{"job": job, "stage": str(state.jobs[job].job.stage), **about} for job, about in state.waiting.items()]
+        waiting = waiting if self.driver else []
+        counts[JobState.QUEUED] += len(waiting)
+        counts[JobState.RUNNING] -= len(waiting)
         word = "running" if self.driver else stopped.get("state", "killed" if state.last_number else "new")
         return {
             "run": str(self.path),
@@ -65,7 +69,8 @@ class Run:
             "reason": stopped.get("reason"),
             **summary(state.points(), **frontier_settings(self.config)),
             "jobs": counts,
-            "slots": {"total": self.session.get("slots", 0), "busy": counts[JobState.RUNNING]},
+            "waiting": waiting,
+            "slots": {"total": state.slots or 0, "busy": counts[JobState.RUNNING]},
             "device_seconds": state.device_seconds,
             "events": state.last_number,
             "warm_from": self.meta.get("warm_from"),

@@ -56,7 +56,7 @@ def plan(config: Config, *, directory: str = "") -> Plan:
         classes=dataset.classes,
         budget=config["budget"],
         settings={name: config[name].model_dump(mode="json") for name in ("seed_train", "post_train", "weak_learner")},
-        resources=config["resources"].by_work(),
+        resources=config["resources"].by_stage(),
     )
     searcher = SEARCHERS.get(config["search"].name)(config["search"], around)
     return Plan(config, dataset, searcher)
@@ -188,6 +188,7 @@ def drive(
         config["cluster"],
         wall_clock=budget.wall_clock,
         drain=budget.when_reached == "drain",
+        resources=config["resources"].by_stage(),
         observer=observer,
         reached=reached,
     )
@@ -240,8 +241,8 @@ def open_executor(
         ray_environment.prepare(cluster.address, root)
         from archsearch.cluster.ray_executor import RayExecutor
 
-        resources = made.config["resources"].by_work()
-        executor = RayExecutor(made.dataset, root, resources=resources, address=cluster.address, slots=cluster.slots, say=say)
+        resources = made.config["resources"].by_stage()
+        executor = RayExecutor(made.dataset, root, resources=resources, policy=cluster, say=say)
     try:
         yield executor
     finally:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from archsearch.cluster.loop import RunLoop
 from archsearch.cluster.observer import Observer
+from archsearch.cluster.placement import in_words
 from archsearch.jobs import EVALUATION_STAGES, Event, EventKind, Job, JobState
 from archsearch.report import error_label, quantity
 from archsearch.searchers.base import FrontierSearcher
@@ -63,7 +64,7 @@ class Lines(Observer):
         if event.kind is EventKind.BUDGET:
             return str(event.data.get("exhausted") or "")
         if event.job is None:
-            return ""
+            return f"the cluster has {event.data['slots']} slots now" if "slots" in event.data else ""
         job = loop.state.jobs[event.job].job
         head = f"job {job.id} {job.stage}"
         if job.stage in EVALUATION_STAGES:
@@ -75,6 +76,8 @@ class Lines(Observer):
         if event.kind is EventKind.FAILED:
             fate = "abandoned" if event.data["final"] else "to be tried again"
             return f"{head} failed, {fate}: {event.data['kind']}: {event.data['message']}"
+        if event.kind is EventKind.REPORTED and event.data.get("waiting"):
+            return f"{head} waits for a node: {in_words(event.data['waiting'])}"
         return f"{head} {event.kind}" if event.kind is EventKind.CANCELLED else ""
 
     @overrides
@@ -140,6 +143,8 @@ class Panels(Observer):
         ended = "" if loop.searcher.done is None else f"  · ending: {loop.searcher.done}"
         head = Text.assemble("slots ", busy, f" {slots['busy']}/{slots['total']}  · time {spent}{limit}{ended}")
         body: list[RenderableType] = [head, self.stages.text(loop), _running(loop)]
+        for job, about in loop.state.waiting.items():
+            body.append(Text(f"  {job:>4}  waits for a node: {in_words(about)}", "yellow"))
         if isinstance(loop.searcher, FrontierSearcher):
             body.append(_frontier(loop.searcher))
         return Panel(Group(*body), title=self.title, title_align="left", border_style="dim")

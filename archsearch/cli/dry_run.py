@@ -49,7 +49,7 @@ def estimate(config: Config, warm_from: Path | None = None) -> dict[str, Any]:
     # A step of the weak learner holds every candidate: about four steps of its parent.
     pair_seconds = seconds(grown_cost, steps(config["post_train"])) + 4 * seconds(grown_cost, config["weak_learner"].steps)
     pairs = None if section.max_hull_points is None else max(0, section.max_hull_points - wanted - taken)
-    slots = config["cluster"].slots or os.cpu_count() or 1
+    slots = (os.cpu_count() or 1) if config["cluster"].slots == "auto" else config["cluster"].slots
     slots = 1 if config["cluster"].executor == "inline" else slots
     total = None if pairs is None else sum(seed_seconds) + pairs * pair_seconds
     wall = None if total is None else total / slots

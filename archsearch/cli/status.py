@@ -49,6 +49,7 @@ def _show(console: object, run: object, summary: dict[str, object]) -> None:
     from rich.console import Console
 
     from archsearch.api import Run, frontier_settings
+    from archsearch.cluster.placement import in_words
     from archsearch.report import frontier_table
 
     assert isinstance(console, Console) and isinstance(run, Run)
@@ -56,6 +57,9 @@ def _show(console: object, run: object, summary: dict[str, object]) -> None:
     reason = f": {summary['reason']}" if summary["reason"] else ""
     console.print(f"{summary['run']}  {summary['state']}{reason}", markup=False, highlight=False, soft_wrap=True)
     console.print("jobs  " + "  ".join(f"{state} {n}" for state, n in jobs.items()), highlight=False)
+    for about in run.summary()["waiting"]:
+        text = f"job {about['job']} {about['stage']} waits for a node: {in_words(about)}"
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
     points = run.points()
     if points:
         console.print(frontier_table(points, **frontier_settings(run.config)))

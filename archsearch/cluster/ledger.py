@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 
-from archsearch.jobs import RETRIED, Event, EventKind
+from archsearch.jobs import RETRIED, Event, EventKind, FailureKind
 
 
 class Ledger:
     """A fold over events.
 
-    ``attempts`` counts the attempts started of each job; ``losses`` those that ended by a fault of the machine; ``told`` the
-    results of the run; ``completed`` and ``abandoned`` the jobs that ended in the present session.
+    ``attempts`` counts the attempts started of each job; ``losses`` those that ended by a fault of the machine; ``crowded``
+    those that ran out of a device's memory; ``told`` the results; ``completed`` and ``abandoned`` the jobs that ended
+    in the present session.
     """
 
     def __init__(self) -> None:
         self.attempts: Counter[int] = Counter()
         self.losses: Counter[int] = Counter()
+        self.crowded: Counter[int] = Counter()
         self.told = 0
         self.completed = 0
         self.abandoned = 0
@@ -39,7 +41,9 @@ class Ledger:
             self.told += 1
             self.completed += 1
         elif event.kind is EventKind.FAILED:
-            self.losses[event.job] += event.data["kind"] in RETRIED
+            kind = FailureKind(event.data["kind"])
+            self.crowded[event.job] += kind is FailureKind.DEVICE_MEMORY
+            self.losses[event.job] += kind in RETRIED and kind is not FailureKind.DEVICE_MEMORY
             self.abandoned += bool(event.data["final"])
 
     def spent(self, now: float) -> float:

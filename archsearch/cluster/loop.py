@@ -8,31 +8,26 @@ the jobs that they cause submitted; so a driver killed between any two instructi
 from __future__ import annotations
 
 import contextlib
-import math
-import re
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from archsearch.cluster import collector
+from archsearch.cluster.attempts import Attempts
 from archsearch.cluster.ledger import Ledger
 from archsearch.cluster.observer import Observer
+from archsearch.cluster.retries import failing
 from archsearch.cluster.section import ClusterSection
 from archsearch.jobs import (
-    EVALUATION_STAGES,
     JSON,
-    RETRIED,
-    Completion,
     Event,
     EventKind,
     Executor,
-    Failure,
-    FailureKind,
     Job,
     Progress,
-    Result,
+    Resources,
     Searcher,
+    Stage,
     Store,
     StoreUnavailable,
 )
@@ -40,6 +35,9 @@ from archsearch.store import Artifacts, RunState, as_stored, plain
 
 #: Seconds between two signs that the driver lives, for drivers on other hosts.
 HEARTBEAT = 10.0
+
+#: Seconds between two looks at what the cluster has: what changed is noted, for ``status``.
+REPORT = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,14 +52,6 @@ class Outcome:
         return {"done": 0, "failed": 3, "interrupted": 130}[self.state]
 
 
-@dataclass
-class Attempt:
-    """An attempt that runs now. ``sign`` is when it last showed life, on the executor's clock."""
-
-    job: Job
-    sign: float
-
-
 class RunLoop:
     """One driver's session on a run.
 
@@ -69,6 +59,7 @@ class RunLoop:
         store, artifacts: the run's, opened for writing.
         wall_clock: seconds that drivers may spend on the run in all, or None.
         drain: whether running jobs may finish when a budget is used up.
+        resources: what jobs of a stage hold, for those whose resources ``resume --set`` changes.
         reached: called with the name of each crash point, for tests that kill the driver there.
     """
 
@@ -81,6 +72,7 @@ class RunLoop:
         *,
         wall_clock: float | None = None,
         drain: bool = True,
+        resources: Mapping[Stage, Resources] | None = None,
         observer: Observer | None = None,
         reached: Callable[[str], None] = lambda name: None,
     ) -> None:
@@ -90,21 +82,18 @@ class RunLoop:
         self.policy = policy
         self.wall_clock = wall_clock
         self.drain = drain
+        self.resources = resources or {}
         self.observer = observer
         self.reached = reached
         self.state = RunState()
         self.ledger = Ledger()
-        self.progress: dict[int, Mapping[str, JSON]] = {}
-        self.running: dict[int, Attempt] = {}
-        self.waiting: list[tuple[float, Job]] = []  # (due, job): to be started again
-        self.held: dict[int, Failure] = {}  # failed before anything succeeded: abandoned only once something has
+        self.attempts = Attempts(self.ledger, policy, self._emit)
+        self.running, self.progress = self.attempts.running, self.attempts.progress
         self.stopping = False
         self._events: list[Event] = []
         self._submissions: list[Job] = []
         self._asked_to_stop: float | None = None
-        self._damage: str | None = None
-        self._beat = time.monotonic()
-        self._no_stall_before = 0.0  # no attempt can count as stalled earlier, on the executor's clock
+        self._beat = self._reported = time.monotonic()
         with collector.paused():
             for event in store.events():
                 self._fold(event)
@@ -120,7 +109,7 @@ class RunLoop:
         self.executor = executor
         executor.listen(self.take_progress)
         self._emit(EventKind.BUDGET, None, {"resumed": True, "session": dict(session), "set": dict(changes or {})})
-        self.waiting = [(0.0, job) for job in self._unfinished()]
+        self.attempts.open(executor, self._unfinished())
         self._flush()
         try:
             return self._drive()
@@ -143,7 +132,7 @@ class RunLoop:
                 if isinstance(item, Progress):
                     self.take_progress(item)
                 else:
-                    self._take(item)
+                    self.attempts.take(item, stopping=self.stopping)
             if self.observer:
                 self.observer.on_tick(self)
 
@@ -158,8 +147,12 @@ class RunLoop:
         self.ledger.apply(event)
 
     def _unfinished(self) -> list[Job]:
-        """Jobs that were asked and have not ended, in the order in which they were asked."""
-        return [replace(record.job, spec=plain(record.job.spec)) for record in self.state.open_jobs()]
+        """Jobs that were asked and have not ended, in the order in which they were asked; with the resources that are set now,
+        if ``resume --set`` has ever changed any."""
+        jobs = [replace(record.job, spec=plain(record.job.spec)) for record in self.state.open_jobs()]
+        if not any(path.partition(".")[0] == "resources" for path in self.state.settings):
+            return jobs
+        return [replace(job, resources=self.resources.get(job.stage, job.resources)) for job in jobs]
 
     def _emit(self, kind: EventKind, job: int | None, data: Mapping[str, JSON]) -> None:
         event = as_stored(self.state.last_number + 1, self.executor.now(), kind, job, data)
@@ -208,88 +201,39 @@ class RunLoop:
         """Fill free slots: jobs to be started again first, then what the searcher asks for."""
         if self.stopping:
             return
-        now = self.executor.now()
-        for entry in sorted((entry for entry in self.waiting if entry[0] <= now), key=lambda entry: entry[1].id):
-            if self.executor.capacity(self._submissions).get(entry[1].queue, 0) < 1:
-                return
-            self.waiting.remove(entry)
-            self._launch(entry[1])
+        full: list[Resources] = []  # what has no room just now
+        for job in self.attempts.due(self.executor.now()):
+            if job.resources not in full and not self._submit(job):
+                full.append(job.resources)
+        queues: set[str] = set()  # whose next job has no room just now
         while True:
             capacity = self.executor.capacity(self._submissions)
+            capacity |= dict.fromkeys(queues, 0)
             jobs = self.searcher.ask(capacity) if any(capacity.values()) else []
             jobs = [job for job in jobs if capacity.get(job.queue, 0) > 0][:1]
             if not jobs:
                 return
-            self._emit(EventKind.ASKED, jobs[0].id, jobs[0].to_json())
-            self._launch(jobs[0])
+            if not self._submit(jobs[0], new=True):
+                queues.add(jobs[0].queue)
 
-    def _launch(self, job: Job) -> None:
-        attempt = job.again(self.ledger.attempts[job.id] + 1)
-        self._emit(EventKind.STARTED, job.id, {"attempt": attempt.attempt})
-        self.running[job.id] = Attempt(attempt, self.executor.now())
+    def _submit(self, job: Job, *, new: bool = False) -> bool:
+        """Have a job submitted with the next commit, if there is room for it."""
+        attempt = self.attempts.prepared(job)
+        if not self.executor.room(attempt, self._submissions):
+            return False
+        if new:
+            self._emit(EventKind.ASKED, job.id, job.to_json())
+        self.attempts.start(attempt, job)
         self._submissions.append(attempt)
+        return True
 
     # ------------------------------------------------------------------------------------------------------------ take
     def take_progress(self, item: Progress) -> bool:
         """Take a sign of life; returns whether the job is to stop."""
-        attempt = self.running.get(item.job)
-        if attempt is not None and attempt.job.attempt == item.attempt:
-            attempt.sign = self.executor.now()
-            self.progress[item.job] = item.data
+        self.attempts.sign(item, self.executor.now())
         if self.observer:
             self.observer.on_tick(self)
         return self.stopping
-
-    def _take(self, done: Completion) -> None:
-        attempt = self.running.get(done.job)
-        if attempt is None or attempt.job.attempt != done.attempt:
-            return  # an attempt that was given up: its artifacts are collected later
-        del self.running[done.job]
-        self.progress.pop(done.job, None)
-        if isinstance(done.outcome, Result):
-            data = {
-                "attempt": done.attempt,
-                "metrics": dict(done.outcome.metrics),
-                "artifacts": {name: ref.to_json() for name, ref in done.outcome.artifacts.items()},
-                "seconds": done.seconds,
-                "node": done.node,
-            }
-            self._emit(EventKind.TOLD, done.job, data)
-            self._release_held()
-        else:
-            self._failed(attempt.job, done.outcome, done.seconds)
-
-    def _failed(self, job: Job, failure: Failure, seconds: float) -> None:
-        retry = failure.kind in RETRIED and self.ledger.losses[job.id] + 1 < self.policy.max_attempts
-        hold = failure.kind not in RETRIED and failure.kind is not FailureKind.INTERRUPTED and self.ledger.told == 0
-        again = retry or hold or failure.kind in (FailureKind.INTERRUPTED, FailureKind.DAMAGED)
-        self._fail_event(job.id, job.attempt, failure, seconds, final=not again)
-        if retry:
-            delay = self.policy.backoff * 2 ** (self.ledger.losses[job.id] - 1)
-            self.waiting.append((self.executor.now() + delay, job))
-        elif failure.kind is FailureKind.DAMAGED:
-            self._damage = failure.message
-        elif hold:
-            self.held[job.id] = failure
-        elif failure.kind is FailureKind.INTERRUPTED and not self.stopping:
-            self.waiting.append((self.executor.now(), job))
-
-    def _fail_event(self, job: int, attempt: int, failure: Failure, seconds: float, *, final: bool) -> None:
-        data = {
-            "attempt": attempt,
-            "kind": str(failure.kind),
-            "message": failure.message,
-            "traceback": failure.traceback,
-            "seconds": seconds,
-            "final": final,
-        }
-        self._emit(EventKind.FAILED, job, data)
-
-    def _release_held(self) -> None:
-        """Something has succeeded: what failed before was the candidates' own fault."""
-        for job, failure in self.held.items():
-            self._fail_event(job, self.ledger.attempts[job], failure, 0.0, final=True)
-        self.held.clear()
 
     # ------------------------------------------------------------------------------------------------------------- end
     def _keep_time(self) -> None:
@@ -300,60 +244,33 @@ class RunLoop:
                 self.store.heartbeat()
         if self.wall_clock is not None and self.ledger.spent(now) >= self.wall_clock and self.searcher.done is None:
             self._emit(EventKind.BUDGET, None, {"exhausted": f"budget.wall_clock = {self.wall_clock:g} s used up"})
-        if now > self._no_stall_before:
-            self._give_up_stalled(now)
+        self.attempts.give_up_stalled(now)
+        if time.monotonic() - self._reported > REPORT:
+            self._reported = time.monotonic()
+            self.attempts.report(self.state.waiting, self.state.slots)
         if self.stopping and self._asked_to_stop is None:
             self._asked_to_stop = now
-            for id_ in self.running:
-                self.executor.cancel(id_, force=False)
+            self.attempts.ask_to_stop()
         if self.searcher.done is not None and not self.drain:
-            self._cancel_running(self.searcher.done)
-
-    def _give_up_stalled(self, now: float) -> None:
-        for id_, attempt in list(self.running.items()):
-            if now - attempt.sign > self.policy.stall_timeout:
-                self.executor.cancel(id_, force=True)
-                del self.running[id_]
-                message = f"no sign of life for {now - attempt.sign:.0f} s (cluster.stall_timeout)"
-                self._failed(attempt.job, Failure(FailureKind.STALLED, message), now - attempt.sign)
-        # Signs of life only move on, so there is no need to look again before the oldest of them is too old.
-        oldest = min((attempt.sign for attempt in self.running.values()), default=now)
-        self._no_stall_before = oldest + self.policy.stall_timeout
-
-    def _cancel_running(self, reason: str) -> None:
-        """Give up what runs, but for what is done with finished points."""
-        for id_, attempt in list(self.running.items()):
-            if attempt.job.stage not in EVALUATION_STAGES:
-                self.executor.cancel(id_, force=True)
-                del self.running[id_]
-                self._emit(EventKind.CANCELLED, id_, {"attempt": attempt.job.attempt, "reason": reason})
-        for entry in [entry for entry in self.waiting if entry[1].stage not in EVALUATION_STAGES]:
-            self.waiting.remove(entry)
-            self._emit(EventKind.CANCELLED, entry[1].id, {"attempt": self.ledger.attempts[entry[1].id], "reason": reason})
+            self.attempts.cancel(self.searcher.done)
 
     def _failing(self) -> Outcome | None:
         """The run's end if what fails is not the candidates' fault."""
-        if self._damage is not None:
-            return self._give_up(f"{self._damage}; restore it from a copy and resume")
-        # Figures in a message (a step, a loss) do not make it another error.
-        messages = Counter(re.sub(r"[\d.]+", "#", failure.message) for failure in self.held.values())
-        if messages and messages.most_common(1)[0][1] >= self.policy.first_failures and len(messages) == 1:
-            return self._give_up(f"the first {len(self.held)} jobs all failed with: {next(iter(self.held.values())).message}")
-        failed = self.ledger.abandoned + len(self.held)
-        ended = self.ledger.completed + failed
-        if ended >= 10 and failed > self.policy.max_failure_share * ended:
-            return self._give_up(f"{failed} of {ended} jobs failed (cluster.max_failure_share)")
-        return None
+        damage, held = self.attempts.damage, self.attempts.held
+        reason = failing(held.values(), self.ledger, self.policy)
+        if damage is not None:
+            reason = f"{damage}; restore it from a copy and resume"
+        return None if reason is None else self._give_up(reason)
 
     def _outcome(self) -> Outcome | None:
         if self.stopping:
             asked = self._asked_to_stop
             late = asked is not None and self.executor.now() - asked > self.policy.grace
             return Outcome("interrupted", "asked to stop") if late or not self.running else None
-        if self.running or self.waiting or self._submissions:
+        if self.running or self.attempts.waiting or self._submissions:
             return None
-        if self.held:
-            return self._give_up(f"every job failed, the last with: {list(self.held.values())[-1].message}")
+        if self.attempts.held:
+            return self._give_up(f"every job failed, the last with: {list(self.attempts.held.values())[-1].message}")
         if self.searcher.done is not None:
             return Outcome("done", self.searcher.done)
         if not any(self.executor.capacity().values()):
@@ -361,8 +278,7 @@ class RunLoop:
         return Outcome("done", "nothing is left to try")
 
     def _give_up(self, reason: str) -> Outcome:
-        for id_ in self.running:
-            self.executor.cancel(id_, force=True)
+        self.attempts.cut_off()
         return Outcome("failed", reason)
 
     def _patience(self) -> float:
@@ -370,9 +286,7 @@ class RunLoop:
         if self.stopping:
             return 0.05
         now = self.executor.now()
-        due = min((due for due, _ in self.waiting if due > now), default=math.inf)
-        if self.running:
-            due = min(due, self._no_stall_before)
+        due = self.attempts.next_due(now)
         if self.wall_clock is not None and self.searcher.done is None:
             due = min(due, now + self.wall_clock - self.ledger.spent(now))
         return max(0.01, min(self.executor.attention, due - now))

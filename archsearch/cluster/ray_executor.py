@@ -9,15 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import ray
 from overrides import overrides
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from archsearch.cluster.context import AttemptContext, perform
+from archsearch.cluster.placement import Board, asked_for, existing
+from archsearch.cluster.ray_nodes import Nodes
+from archsearch.cluster.section import ClusterSection
+from archsearch.cluster.sharing import share
 from archsearch.jobs import (
     JSON,
     ArchsearchError,
@@ -28,25 +34,33 @@ from archsearch.jobs import (
     Job,
     Progress,
     Resources,
+    Stage,
 )
 from archsearch.store import Artifacts
 
-#: Seconds between two looks at the mailbox, and at the cluster's nodes.
-MAIL_EVERY, NODES_EVERY = 0.4, 2.0
+#: Seconds between two looks at the mailbox.
+MAIL_EVERY = 0.4
+
+#: Seconds after a forced cancel in which nothing is submitted. A worker that is about to be killed may still be handed the next
+#: task, and if its body had returned by itself (a child that it waited for is killed first), Ray 2.60 never runs that task.
+QUIET = 2.0
+
+#: Seconds after which a task that has not begun, although the cluster has room for it, is submitted again.
+BEGIN_WITHIN = 120.0
 
 
 class Mailbox:
     """Lives in an actor: takes signs of life from workers, hands them to the driver, passes stop requests on."""
 
     def __init__(self) -> None:
-        self.letters: dict[tuple[int, int], Mapping[str, JSON]] = {}
+        self.letters: dict[tuple[int, int], tuple[str, Mapping[str, JSON]]] = {}
         self.stops: set[int] = set()
 
-    def post(self, job: int, attempt: int, progress: Mapping[str, JSON]) -> bool:
-        self.letters[job, attempt] = progress
+    def post(self, job: int, attempt: int, node: str, progress: Mapping[str, JSON]) -> bool:
+        self.letters[job, attempt] = (node, progress)
         return job in self.stops
 
-    def collect(self) -> dict[tuple[int, int], Mapping[str, JSON]]:
+    def collect(self) -> dict[tuple[int, int], tuple[str, Mapping[str, JSON]]]:
         letters, self.letters = self.letters, {}
         return letters
 
@@ -58,6 +72,9 @@ def run_attempt(
     job: dict[str, Any], plain: dict[str, Any], test: bool, root: str, mailbox: Any, gpu: bool, *arrays: Any
 ) -> Any:
     """Body of a task. ``arrays`` are the data set's splits, resolved by Ray from the node's shared memory."""
+    this = Job.from_json(job)
+    node = ray.get_runtime_context().get_node_id()
+    answer: list[Any] = [mailbox.post.remote(this.id, this.attempt, node, {})]  # before anything that takes long: it has begun
     from archsearch.data import Dataset
 
     names = [name for name in _array_names() if test or not name.endswith("_test")]
@@ -65,8 +82,6 @@ def run_attempt(
     if not test:
         values |= {name: values[name.replace("_test", "_val")][:0] for name in ("x_test", "y_test")}
     dataset = Dataset(**values)
-    this = Job.from_json(job)
-    answer: list[Any] = []
 
     def post(progress: Mapping[str, JSON]) -> bool:
         """Send, and read the answer to the message before: a step never waits for the network."""
@@ -75,12 +90,15 @@ def run_attempt(
             if answer and ray.wait(answer, timeout=0)[0]:
                 stop = ray.get(answer.pop())
             if not answer:
-                answer.append(mailbox.post.remote(this.id, this.attempt, progress))
+                answer.append(mailbox.post.remote(this.id, this.attempt, node, progress))
         return stop
 
     threads = max(1, int(this.resources.cpu))
     context = AttemptContext(this, lambda _: dataset, Artifacts(root), post, "cuda" if gpu else "cpu", threads)
-    return perform(this, context, socket.gethostname())
+    done = perform(this, context, socket.gethostname())
+    if gpu and "torch" in sys.modules:  # this process waits for its next job: what it keeps, its neighbours lack
+        sys.modules["torch"].cuda.empty_cache()
+    return done
 
 
 def _array_names() -> list[str]:
@@ -88,7 +106,7 @@ def _array_names() -> list[str]:
 
 
 class RayExecutor(Executor):
-    """Slots are the cluster's cores (or GPUs) divided by what one job asks for; they follow the cluster."""
+    """Slots are the rooms for jobs on the cluster's nodes; they follow the cluster as it grows and shrinks."""
 
     name: ClassVar[str] = "ray"
 
@@ -97,9 +115,8 @@ class RayExecutor(Executor):
         dataset: Any,
         root: str,
         *,
-        resources: Mapping[str, Resources],
-        address: str = "local",
-        slots: int | None = None,
+        resources: Mapping[Stage, Resources],
+        policy: ClusterSection,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Join or start a cluster and put the data set into its object store.
@@ -107,28 +124,41 @@ class RayExecutor(Executor):
         Args:
             dataset: ``archsearch.data.Dataset``; its arrays travel once per node.
             root: the artifact store, as workers reach it.
-            resources: work name -> what one job of it holds, to tell how many fit.
-            address: ``local`` starts Ray here; ``auto`` or ``host:port`` joins a running cluster.
-            slots: cores of a local cluster, default all.
+            resources: what a job of a stage holds, to tell how many fit.
+            policy: address, slots, ``ahead`` and GPU memory.
             say: told what the user should know.
 
         Raises:
             ArchsearchError: no cluster answers at that address.
         """
         self._say = say
-        self._connect(address, slots)
+        self._limit = policy.slots if policy.slots != "auto" and policy.address != "local" else None
+        self._ahead = policy.ahead
+        self._connect(policy.address, None if policy.slots == "auto" else policy.slots)
         self._root = root
-        self._resources = dict(resources)
+        self._kinds = {"train": [wants for stage, wants in resources.items() if stage is not Stage.SEARCH]}
+        self._kinds["search"] = [wants for stage, wants in resources.items() if stage is Stage.SEARCH]
         self._plain = {f.name: getattr(dataset, f.name) for f in fields(dataset) if f.name not in _array_names()}
         self._arrays = {name: ray.put(getattr(dataset, name)) for name in _array_names()}
-        self._mailbox = ray.remote(Mailbox).options(num_cpus=0, max_restarts=-1, max_concurrency=4).remote()
+        self._bytes = sum(getattr(dataset, name).nbytes for name in _array_names())
+        here = NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=True
+        )  # it goes when the driver goes
+        options = {"num_cpus": 0, "max_restarts": -1, "max_concurrency": 4, "scheduling_strategy": here}
+        self._mailbox = ray.remote(Mailbox).options(**options).remote()
         self._task = ray.remote(max_retries=0, retry_exceptions=False)(run_attempt)
+        self._nodes = Nodes(policy.gpu_memory)
         self._refs: dict[Any, Job] = {}
-        self._began: dict[int, float] = {}
+        self._jobs: dict[int, Job] = {}
+        self._began: dict[int, tuple[float, str]] = {}  # when and on which node each attempt began, those that have
+        self._stopped: list[Completion] = []
+        self._outbox: list[Job] = []  # submitted, and not yet handed to Ray
+        self._sent: dict[int, float] = {}
+        self._quiet_until = 0.0
         self._last_mail = 0.0
         self._mail: Any = None
-        self._nodes_seen = 0.0
-        self._nodes: list[dict[str, float]] = []
+        self._changes = 0  # of the jobs that are submitted
+        self._board: tuple[tuple[int, int, int], Board] | None = None
         self._no_gpu_said = False
 
     def _connect(self, address: str, slots: int | None) -> None:
@@ -151,29 +181,54 @@ class RayExecutor(Executor):
         """Nothing to do: progress comes with ``wait``, which is never busy for long."""
 
     @overrides
-    def submit(self, job: Job) -> None:
+    def placed(self, job: Job) -> Job:
         wants = job.resources
-        gpu = wants.gpu if self._has_gpu() else 0.0
-        if wants.gpu and not gpu and not self._no_gpu_said:
+        if wants.gpu != "auto":
+            return job
+        memory = self._nodes.gpu_memory(wants)
+        if memory is None and not self._no_gpu_said:
             self._no_gpu_said = True
-            self._say(f"resources ask for {wants.gpu:g} GPU a job, the cluster has none: jobs run on CPUs")
-        test = job.work == "test"
-        arrays = [ref for name, ref in self._arrays.items() if test or not name.endswith("_test")]
-        options: dict[str, Any] = {"num_cpus": wants.cpu, "num_gpus": gpu, "name": f"{job.stage}:{job.id}"}
-        if wants.memory:
-            options["memory"] = wants.memory
-        if wants.labels:
-            options["label_selector"] = dict(wants.labels)
-        task = self._task.options(**options)
-        ref = task.remote(job.to_json(), self._plain, test, self._root, self._mailbox, bool(gpu), *arrays)
-        self._refs[ref] = job
-        self._began[job.id] = time.monotonic()
+            self._say("resources: gpu is auto and no node that would do has one: jobs run on CPUs")
+        gpu = 0.0 if memory is None else share(job, memory, self._bytes)
+        return replace(job, resources=replace(wants, gpu=gpu))
+
+    @overrides
+    def submit(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        self._outbox.append(job)
+        self._changes += 1
+        self._send()
+
+    def _send(self) -> None:
+        if time.monotonic() < self._quiet_until:
+            return
+        jobs, self._outbox = self._outbox, []
+        for job in jobs:
+            wants = job.resources
+            test = job.work == "test"
+            arrays = [ref for name, ref in self._arrays.items() if test or not name.endswith("_test")]
+            options: dict[str, Any] = {"num_cpus": wants.cpu, "num_gpus": wants.gpu, "name": f"{job.stage}:{job.id}"}
+            if wants.memory:
+                options["memory"] = wants.memory
+            if wants.labels:
+                options["label_selector"] = dict(wants.labels)
+            task = self._task.options(**options)
+            ref = task.remote(job.to_json(), self._plain, test, self._root, self._mailbox, bool(wants.gpu), *arrays)
+            self._refs[ref] = job
+            self._sent[job.id] = time.monotonic()
 
     @overrides
     def wait(self, timeout: float) -> list[Completion | Progress]:
-        items: list[Completion | Progress] = []
+        items: list[Completion | Progress] = [*self._stopped]
+        self._stopped.clear()
+        self._send()
+        if self._outbox:
+            timeout = min(timeout, max(0.0, self._quiet_until - time.monotonic()))
+        self._send_again()
         refs = list(self._refs)
-        if refs:
+        if items:
+            pass
+        elif refs:
             ready, _ = ray.wait(refs, num_returns=1, timeout=timeout)
             if ready:
                 ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
@@ -182,9 +237,21 @@ class RayExecutor(Executor):
             time.sleep(timeout)
         return items + self._letters()
 
+    def _send_again(self) -> None:
+        """Take back what should have begun long ago: what Ray has lost would be waited for without an end."""
+        now = time.monotonic()
+        late = [id_ for id_, sent in self._sent.items() if now - sent > BEGIN_WITHIN and id_ not in self._began]
+        free = ray.available_resources() if late else {}
+        for id_ in late:
+            wants, self._sent[id_] = self._jobs[id_].resources, now
+            if all(free.get(name, 0) >= number for name, number in (("CPU", wants.cpu), ("GPU", wants.gpu))):
+                self.cancel(id_, force=False)
+
     def _completion(self, ref: Any) -> Completion:
-        job = self._refs.pop(ref)
-        seconds = time.monotonic() - self._began.pop(job.id)
+        job = self._refs[ref]
+        began, _ = self._began.get(job.id, (None, ""))
+        seconds = 0.0 if began is None else time.monotonic() - began
+        self._forget(job.id)
         try:
             done: Completion = ray.get(ref)
             return done
@@ -210,49 +277,95 @@ class RayExecutor(Executor):
             letters = ray.get(mail)
         except ray.exceptions.RayError:
             return []
-        return [Progress(job, attempt, data) for (job, attempt), data in letters.items()]
+        for (id_, attempt), (node, _) in letters.items():
+            job = self._jobs.get(id_)
+            if job is not None and job.attempt == attempt and id_ not in self._began:
+                self._began[id_] = (now, node)
+                self._changes += 1
+        return [Progress(job, attempt, data) for (job, attempt), (_, data) in letters.items()]
+
+    def _forget(self, id_: int) -> None:
+        """Know nothing of a job's attempt any more: whatever still comes of it is not trusted."""
+        self._refs = {ref: job for ref, job in self._refs.items() if job.id != id_}
+        self._outbox = [job for job in self._outbox if job.id != id_]
+        for known in (self._jobs, self._began, self._sent):
+            known.pop(id_, None)
+        self._changes += 1
 
     @overrides
     def cancel(self, job: int, *, force: bool) -> None:
-        if not force:
+        if not force and job in self._began:
             self._mailbox.stop.remote(job)
             return
+        attempt = self._jobs.get(job)
+        if attempt is None:
+            return
         for ref in [ref for ref, running in self._refs.items() if running.id == job]:
-            del self._refs[ref]
-            self._began.pop(job, None)
             ray.cancel(ref, force=True)
+            self._quiet_until = time.monotonic() + QUIET
+        self._forget(job)
+        if not force:
+            failure = Failure(FailureKind.INTERRUPTED, "it had not begun")
+            self._stopped.append(Completion(job, attempt.attempt, failure))
+
+    # ------------------------------------------------------------------------------------------------------------ slots
+    @overrides
+    def room(self, job: Job, planned: Sequence[Job] = ()) -> bool:
+        return self._wanted(job.resources, planned) > 0
 
     @overrides
     def capacity(self, planned: Sequence[Job] = ()) -> dict[str, int]:
-        taken = len(self._refs) + len(planned)
-        return {queue: max(0, self._fitting(work) - taken) for queue, work in (("train", "train"), ("search", "petridish"))}
+        return {
+            queue: max((self._wanted(wants, planned) for wants in kinds), default=0) for queue, kinds in self._kinds.items()
+        }
 
-    def _fitting(self, work: str) -> int:
-        """How many jobs of a work the living nodes hold at once."""
-        wants = self._resources.get(work) or self._resources["train"]
-        total = 0
-        for node in self._living():
-            fits = int(node.get("CPU", 0) / wants.cpu + 1e-9)
-            if wants.gpu and self._has_gpu():
-                fits = min(fits, int(node.get("GPU", 0) / wants.gpu + 1e-9))
-            if wants.memory:
-                fits = min(fits, int(node.get("memory", 0) / wants.memory))
-            total += fits
-        return total
+    def _wanted(self, wants: Resources, planned: Sequence[Job]) -> int:
+        """How many more jobs of a kind are wanted: those that would start now, and a few ahead for the cluster to grow by.
 
-    def _living(self) -> list[dict[str, float]]:
-        now = time.monotonic()
-        if not self._nodes or now - self._nodes_seen > NODES_EVERY:
-            self._nodes_seen = now
-            self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return self._nodes
+        Of a kind that no node could hold one is submitted and waits: for a node that joins, or for an autoscaler to see it.
+        """
+        nodes, board = self._nodes.living(), self._filled(planned)
+        if not any(node.holds(wants) for node in nodes):
+            number = 0 if wants in board.homeless else 1
+        else:
+            number = board.count(wants) + self._ahead - len(board.homeless)
+        if self._limit is not None:
+            number = min(number, self._limit - len(self._jobs) - len(planned))
+        return max(0, number)
 
-    def _has_gpu(self) -> bool:
-        return any(node.get("GPU", 0) > 0 for node in self._living())
+    def _filled(self, planned: Sequence[Job]) -> Board:
+        """The nodes with what was submitted and planned in them. Plans only grow until they are submitted."""
+        nodes = self._nodes.living()
+        key = (self._nodes.version, self._changes)
+        known = 0
+        if self._board is not None and self._board[0][:2] == key and self._board[0][2] <= len(planned):
+            (_, _, known), board = self._board
+        else:
+            board = Board(nodes)
+            for job in sorted(self._jobs.values(), key=lambda job: job.id not in self._began):
+                board.put(job.resources, self._began.get(job.id, (0.0, None))[1])
+        for job in planned[known:]:
+            board.put(job.resources)
+        self._board = ((*key, len(planned)), board)
+        return board
+
+    @overrides
+    def waiting(self) -> Mapping[int, Mapping[str, JSON]]:
+        nodes = self._nodes.living()
+        lost = [
+            job
+            for job in self._jobs.values()
+            if job.id not in self._began and not any(node.holds(job.resources) for node in nodes)
+        ]
+        exists = existing(nodes) if lost else []
+        return {job.id: {"asked": asked_for(job.resources), "exists": exists} for job in lost}
 
     @overrides
     def slots(self) -> dict[str, int]:
-        return {"total": self._fitting("train"), "busy": len(self._refs)}
+        wants = self._kinds["train"][0]
+        total = Board(self._nodes.living()).count(replace(wants, gpu=0.0) if wants.gpu == "auto" else wants)
+        busy = len(self._jobs) - len(self._filled(()).homeless)
+        return {"total": max(busy, total if self._limit is None else min(total, self._limit)), "busy": busy}
 
     @overrides
     def now(self) -> float:

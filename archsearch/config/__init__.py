@@ -3,13 +3,14 @@
 from archsearch.config.editor_schema import schema
 from archsearch.config.loading import Config, from_snapshot, from_values, load, parse_override
 from archsearch.config.secrets import masked
-from archsearch.config.section import Duration, Section, parse_duration
+from archsearch.config.section import Duration, Section, Size, parse_duration
 from archsearch.config.tree import plain
 
 __all__ = [
     "Config",
     "Duration",
     "Section",
+    "Size",
     "from_snapshot",
     "from_values",
     "load",

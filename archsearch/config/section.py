@@ -1,4 +1,4 @@
-"""What every room's configuration section is made of: a strict, frozen pydantic model, and lengths of time."""
+"""What every room's configuration section is made of: a strict, frozen pydantic model, lengths of time, and sizes in bytes."""
 
 from __future__ import annotations
 
@@ -61,6 +61,39 @@ Duration = Annotated[
                 {"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d)?\s*)+$"},
             ],
             "x-expected": _EXPECTED,  # read by archsearch.config.explain; editors ignore it
+        }
+    ),
+]
+
+_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?")
+
+
+def parse_size(value: Any) -> int:
+    """Bytes of ``4096``, ``"500MB"``, ``"1.5 GB"``, ``"2GiB"``; units are powers of 1024, as memory is counted.
+
+    Raises:
+        ValueError: not a size, or negative.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("not a size in bytes")
+    found = _SIZE.fullmatch(str(value).strip().lower())
+    if found is None:
+        raise ValueError("not a size in bytes")
+    return int(float(found[1]) * _BYTES[found[2]])
+
+
+#: Bytes as an int; YAML may say 4096, 500MB, 1.5GB.
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([kKmMgGtT]?([iI]?[bB])?)?\s*$"},
+            ],
+            "x-expected": "a size in bytes such as 4096, 500MB or 1.5GB",
         }
     ),
 ]

@@ -39,7 +39,7 @@ def compute_data(view: FrontierView, state: RunState) -> dict[str, JSON]:
     steps: list[list[float]] = [[0.0, 0.0]]
     front = np.empty((0, 2))
     for record in sorted(state.jobs.values(), key=lambda record: (record.finished or math.inf, record.job.id)):
-        spent += record.seconds * (record.job.resources.gpu or 1.0)
+        spent += record.device_seconds
         index = index_of.get(record.job.id)
         if index is None or (front.size and bool((front <= cells[index]).all(axis=1).any())):
             continue

@@ -43,7 +43,7 @@ class Surroundings:
     classes: int
     budget: BudgetSection = field(default_factory=BudgetSection)
     settings: Mapping[str, JSON] = field(default_factory=dict)  # seed_train, post_train, weak_learner
-    resources: Mapping[str, Resources] = field(default_factory=dict)  # by work name; "train" serves for the rest
+    resources: Mapping[Stage, Resources] = field(default_factory=dict)  # what a job of a stage holds
 
 
 class FrontierSearcher(Searcher):
@@ -122,7 +122,7 @@ class FrontierSearcher(Searcher):
         return self._job(Stage.EVAL, "test", {"arch": member.arch, "weights": member.weights}, point)
 
     def _job(self, stage: Stage, work: str, spec: JSON, parent: int | None, queue: str = "train") -> Job:
-        resources = self.around.resources.get(work) or self.around.resources.get("train") or Resources()
+        resources = self.around.resources.get(stage, Resources())
         seed = derive_seed(self.around.seed, "job", self.next_id)
         return Job(self.next_id, stage, work, spec, seed, resources, queue, parent)
 
@@ -156,14 +156,15 @@ class FrontierSearcher(Searcher):
             if event.kind is EventKind.TOLD:
                 job = self.running.pop(event.job)
                 if job.stage not in EVALUATION_STAGES:
-                    self.device_seconds += event.data["seconds"]
+                    self.device_seconds += _device_seconds(event)
                     self.compute += event.data["metrics"].get("compute_madds") or 0
                 self._told(job, event.data)
             elif event.kind in (EventKind.CANCELLED, EventKind.PRUNED):
+                self.device_seconds += _device_seconds(event)
                 self._ended(self.running.pop(event.job))
             elif event.kind is EventKind.FAILED:
                 if self.running[event.job].stage not in EVALUATION_STAGES:
-                    self.device_seconds += event.data["seconds"]
+                    self.device_seconds += _device_seconds(event)
                 if event.data["final"]:
                     self._ended(self.running.pop(event.job))
 
@@ -236,6 +237,11 @@ class FrontierSearcher(Searcher):
     def _growable(self) -> bool:
         """Whether any member of the band can be grown."""
         return bool(self.pool.candidates())
+
+
+def _device_seconds(event: Event) -> float:
+    """What an attempt took of the cluster's devices; runs made before this was noted have the seconds of its slot."""
+    return float(event.data.get("device_seconds", event.data.get("seconds", 0.0)))
 
 
 def seed_list(config: GrowthConfig, around: Surroundings) -> list[Architecture]:

@@ -29,7 +29,7 @@ class FinalEvaluation(Searcher):
         seeds: trainings of each model.
         settings: JSON of the ``TrainSection`` that all are trained with.
         seed: the run's.
-        resources: what a job holds, by work; "train" serves for the tests too.
+        resources: what a job of a stage holds.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class FinalEvaluation(Searcher):
         seeds: int,
         settings: JSON,
         seed: int,
-        resources: Mapping[str, Resources],
+        resources: Mapping[Stage, Resources],
     ) -> None:
         dearest = sorted(entrants, key=lambda entrant: (-cost(entrant.arch).madds, entrant.point))
         self._open = {(entrant.point, repeat): entrant for repeat in range(seeds) for entrant in dearest}
         self._total = len(self._open)
         self._settings = settings
         self._seed = seed
-        self._resources = resources.get("train", Resources())
+        self._resources = resources
         self._next_id = 1
         self._running: dict[int, Job] = {}
         self._trained: deque[tuple[Job, JSON]] = deque()  # finished trainings that wait for their test, with their weights
@@ -66,7 +66,7 @@ class FinalEvaluation(Searcher):
         return []
 
     def _job(self, stage: Stage, work: str, spec: JSON, seed: int, parent: int | None) -> Job:
-        return Job(self._next_id, stage, work, spec, seed, self._resources, "train", parent)
+        return Job(self._next_id, stage, work, spec, seed, self._resources.get(stage, Resources()), "train", parent)
 
     @overrides
     def apply(self, event: Event) -> None:

@@ -20,7 +20,10 @@ class BudgetSection(Section):
 
     jobs: PositiveInt | None = Field(None, description="end after this many jobs were asked")
     wall_clock: Duration | None = Field(None, description="end after this much time with a driver running, e.g. 90s, 3h, 2d")
-    device_hours: PositiveFloat | None = Field(None, description="end after this many hours of occupied slots")
+    device_hours: PositiveFloat | None = Field(
+        None,
+        description="end after this many hours of devices: hours of a slot, or of a GPU where a job holds one or a share of it",
+    )
     compute: PositiveFloat | None = Field(
         None, description="end after this many multiply-adds of training and search tasks, e.g. 2e13: the same on every machine"
     )

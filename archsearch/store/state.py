@@ -20,7 +20,8 @@ _END = {
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One job and how it went. ``attempts`` counts those started; ``seconds`` is the time that all of them held a slot.
+    """One job and how it went. ``attempts`` counts those started; ``seconds`` is the time that all of them held a slot,
+    ``device_seconds`` the same times the share of a device that they held (1 for a slot without a GPU).
 
     ``asked``, ``started`` (the latest attempt) and ``finished`` are seconds since the epoch.
     """
@@ -36,6 +37,7 @@ class JobRecord:
     node: str = ""
     started: float | None = None
     finished: float | None = None
+    device_seconds: float = 0.0
 
     @property
     def ended(self) -> bool:
@@ -63,8 +65,9 @@ class RunState:
     """The state of a run after its events, applied in order.
 
     ``jobs``: records by id, in the order asked. ``counts``: jobs by state. ``stopped``: data of the last ``stopped`` event
-    unless the run went on. ``settings``: values that ``budget`` events set, by path. ``device_seconds``: time that attempts
-    held their slots; where a job asks for a GPU, times its share of it.
+    unless the run went on. ``settings``: values that ``budget`` events set, by path. ``device_seconds``: the sum over all jobs.
+    ``waiting``: submitted jobs that no node of the cluster can hold, with what each ``asked`` for and what ``exists``.
+    ``slots``: those of the cluster, as the driver last said.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -74,6 +77,8 @@ class RunState:
         self.settings: dict[str, JSON] = {}
         self.last_number = 0
         self.device_seconds = 0.0
+        self.waiting: dict[int, Mapping[str, JSON]] = {}
+        self.slots: int | None = None
         self._origins: dict[int, Mapping[str, JSON]] = {}
         self._points: dict[int, int | None] = {}  # parent point by id, in the order in which they joined
         self._samplings: dict[int, int] = {}
@@ -126,7 +131,11 @@ class RunState:
             self.settings.update(data.get("set") or {})
             if "resumed" in data or "session" in data:
                 self.stopped = None
-        elif kind is not EventKind.REPORTED:
+                self.waiting.clear()
+                self.slots = (data.get("session") or {}).get("slots")
+        elif kind is EventKind.REPORTED:
+            self._reported(event.job, data)
+        else:
             self._moved(event)
         self.last_number = event.number
 
@@ -140,6 +149,14 @@ class RunState:
         parent = self.jobs.get(job.parent) if job.parent is not None else None
         if parent is not None and job.stage in (Stage.SEARCH, Stage.SEARCH_TRAINED) and parent.job.stage in POOL_STAGES:
             self._samplings[parent.job.id] = self._samplings.get(parent.job.id, 0) + 1
+
+    def _reported(self, job: int | None, data: Mapping[str, JSON]) -> None:
+        """What a driver saw of the cluster."""
+        self.slots = data.get("slots", self.slots)
+        if job is not None and data.get("waiting"):
+            self.waiting[job] = data["waiting"]
+        elif job is not None and "waiting" in data:
+            self.waiting.pop(job, None)
 
     def _imported(self, event: Event) -> None:
         """A point of an earlier run: the record of a job that took nothing here."""
@@ -161,6 +178,7 @@ class RunState:
             raise ValueError(f"event {event.number} ({event.kind}) is about job {event.job}, which was never asked for")
         kind, data = event.kind, event.data
         seconds = float(data.get("seconds") or 0.0)
+        device_seconds = float(data.get("device_seconds", seconds * record.job.resources.devices))
         state, started, finished = record.state, record.started, record.finished
         metrics, artifacts, failure = record.metrics, record.artifacts, record.failure
         if kind is EventKind.STARTED:
@@ -178,10 +196,22 @@ class RunState:
         attempts, node = max(record.attempts, int(data.get("attempt") or 0)), data.get("node") or record.node
         seconds_in_all = record.seconds + seconds
         record = JobRecord(  # in full: ``replace`` takes twice as long
-            record.job, state, record.asked, attempts, metrics, artifacts, failure, seconds_in_all, node, started, finished
+            record.job,
+            state,
+            record.asked,
+            attempts,
+            metrics,
+            artifacts,
+            failure,
+            seconds_in_all,
+            node,
+            started,
+            finished,
+            record.device_seconds + device_seconds,
         )
         self._put(record)
-        self.device_seconds += seconds * (record.job.resources.gpu or 1.0)
+        self.waiting.pop(record.job.id, None)
+        self.device_seconds += device_seconds
         if kind is EventKind.TOLD:
             self._told(record)
         elif record.ended and record.job.stage is Stage.EVAL_TRAINED and record.job.parent is not None:
@@ -215,6 +245,7 @@ class RunState:
     def _rest(self, data: Mapping[str, JSON]) -> None:
         """A run that has stopped runs nothing: what was running waits to be submitted again."""
         self.stopped = data
+        self.waiting.clear()
         for number in sorted(self._running):
             self._put(replace(self.jobs[number], state=JobState.QUEUED))
 

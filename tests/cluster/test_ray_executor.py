@@ -7,70 +7,20 @@ import signal
 import time
 
 import pytest
-import ray
-from ray.cluster_utils import Cluster
+from listed_run import until
 
 from archsearch.cluster.ray_executor import RayExecutor
-from archsearch.data import DataSection, load
+from archsearch.cluster.section import ClusterSection
 from archsearch.jobs import Completion, Failure, FailureKind, Job, Progress, Resources, Result, Stage
 
-RESOURCES = {"train": Resources(cpu=1), "petridish": Resources(cpu=1)}
-
-#: The works of these tests, as a module that a worker can import like any plug-in.
-PLUGIN = """
-import os, time
-from pathlib import Path
-from archsearch.jobs import Result
-from archsearch.registry import WORKS
-
-@WORKS.register("probe")
-def probe(spec, context):
-    data = context.data(test=spec.get("test", False))
-    return Result({"train": len(data.x_train), "test": len(data.x_test), "hash": data.hash, "threads": context.threads,
-                   "device": context.device, "node": os.environ.get("PROBE_NODE", "")})
-
-@WORKS.register("wait_for_it")
-def wait_for_it(spec, context):
-    with open(spec["log"], "a") as log:
-        log.write(f"{context.job.id} {context.job.attempt} {os.getpid()}\\n")
-    for step in range(int(spec["seconds"] * 10)):
-        time.sleep(0.1)
-        context.report(step=step)
-    return Result({"slept": spec["seconds"]})
-"""
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A head with one core; workers find the plug-in through an entry point, as a user's would."""
-    site = tmp_path_factory.mktemp("site")
-    (site / "ray_probes.py").write_text(PLUGIN)
-    info = site / "ray_probes-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ray-probes\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[archsearch.work]\nprobe = ray_probes:probe\nwait_for_it = ray_probes:wait_for_it\n"
-    )
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), before]))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load(DataSection(name="digits", max_train=100))
+RESOURCES = {Stage.SEED_TRAINED: Resources(cpu=1), Stage.SEARCH: Resources(cpu=1)}
 
 
 @pytest.fixture(scope="module")
 def executor(cluster, digits, tmp_path_factory):
     said: list[str] = []
-    made = RayExecutor(
-        digits, str(tmp_path_factory.mktemp("root")), resources=RESOURCES, address=cluster.address, say=said.append
-    )
+    policy = ClusterSection(address=cluster.address)
+    made = RayExecutor(digits, str(tmp_path_factory.mktemp("root")), resources=RESOURCES, policy=policy, say=said.append)
     made.said = said  # type: ignore[attr-defined]
     yield made
     made.close()
@@ -89,11 +39,9 @@ def ends(executor, count=1, timeout=60.0):
     return found
 
 
-def until(condition, timeout=60.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.1)
+def begun(executor, log):
+    executor.wait(0)
+    return log.exists() and log.read_text().endswith("\n")
 
 
 def test_the_test_split_travels_only_to_tests(executor, digits):
@@ -119,7 +67,9 @@ def test_progress_arrives_and_a_job_stops_when_asked(executor, tmp_path):
     assert executor.capacity()["train"] == 0 and executor.slots() == {"total": 1, "busy": 1}
     steps: list[int] = []
     until(
-        lambda: steps.extend(i.data["step"] for i in executor.wait(0.2) if isinstance(i, Progress)) or (steps and steps[-1] > 5)
+        lambda: (
+            steps.extend(i.data["step"] for i in executor.wait(0.2) if isinstance(i, Progress) and i.data) or steps[-1:] > [5]
+        )
     )
     executor.cancel(3, force=False)
     (done,) = ends(executor, timeout=10)
@@ -138,12 +88,17 @@ def test_a_killed_worker_is_a_lost_attempt(executor, tmp_path):
 
 
 def test_a_forced_cancel_gives_no_completion_and_never_runs_again(executor, tmp_path):
-    log = tmp_path / "log"
-    executor.submit(job(5, "wait_for_it", seconds=3, log=str(log)))
-    until(lambda: log.exists() and log.read_text().endswith("\n"))
-    executor.cancel(5, force=True)
-    assert executor.capacity()["train"] == 1
-    assert ends(executor, timeout=5) == [] and len(log.read_text().splitlines()) == 1
+    """Two of three while the work waits for a child: that dies first, and the work returns a result."""
+    logs = []
+    for number in range(3):
+        work, id_ = ("wait_for_a_child", "wait_for_it")[number % 2], 500 + number
+        logs.append(tmp_path / f"log{number}")
+        executor.submit(job(id_, work, seconds=30, log=str(logs[-1])))
+        until(lambda log=logs[-1]: begun(executor, log), what=f"job {id_}")
+        executor.cancel(id_, force=True)
+        assert executor.capacity()["train"] == 1
+    assert ends(executor, timeout=3) == []
+    assert [len(log.read_text().splitlines()) for log in logs] == [1] * 3
 
 
 def test_a_removed_node_loses_the_attempt_and_another_takes_it(executor, cluster, tmp_path):
@@ -160,8 +115,10 @@ def test_a_removed_node_loses_the_attempt_and_another_takes_it(executor, cluster
     assert isinstance(done.outcome, Result) and done.attempt == 2
 
 
-def test_without_gpus_jobs_run_on_cpus_and_say_so(executor):
-    executor.submit(job(7, resources=Resources(cpu=1, gpu=1)))
+def test_auto_without_gpus_runs_on_cpus_and_says_so(executor):
+    asked = job(7, resources=Resources(cpu=1, gpu="auto"))
+    assert executor.room(executor.placed(asked))
+    executor.submit(executor.placed(asked))
     (done,) = ends(executor)
     assert isinstance(done.outcome, Result) and done.outcome.metrics["device"] == "cpu"
     assert any("run on CPUs" in text for text in executor.said)

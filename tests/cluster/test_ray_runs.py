@@ -145,3 +145,54 @@ def test_a_second_driver_is_refused_and_ctrl_c_leaves_a_resumable_run(tmp_path):
     assert driver.process.returncode == 130
     assert "archsearch resume" in json.loads(out)["resume"] and json.loads(out)["state"] == "interrupted"
     assert "archsearch resume" in (tmp_path / "driver.log").read_text()
+
+
+def test_sigterm_leaves_checkpoints_and_resume_goes_on_from_them(tmp_path):
+    """As a cluster's scheduler does before it takes a machine away."""
+    path = tmp_path / "run"
+    training = {"epochs": 600, "checkpoint_every": {"epochs": 20}}
+    config = small(search={"max_hull_points": 1, "init_node_ch": [2], "test_frontier": False}, seed_train=training)
+    driver = Driver(path, config, tmp_path)
+    checkpoint = path / "checkpoints/000001/1.ckpt"
+    wait_for(checkpoint.exists, 120, "the training has written a checkpoint")
+    asked_at = time.time()
+    driver.process.send_signal(signal.SIGTERM)
+    driver.process.communicate(timeout=60)
+    assert driver.process.returncode == 130 and checkpoint.stat().st_mtime > asked_at, "it wrote another one before it left"
+    (failed,) = [data for _, kind, _, data in history(path) if kind is EventKind.FAILED]
+    assert failed["kind"] == "interrupted" and not failed["final"]
+    assert Driver(path, config, tmp_path).end()["state"] == "done"
+    (told,) = [data for _, kind, _, data in history(path) if kind is EventKind.TOLD]
+    assert told["attempt"] == 2 and told["metrics"]["epochs"] == 600
+    assert told["metrics"]["seconds_training"] > told["seconds"], "what the first attempt had done was not done again"
+
+
+#: A driver that takes a run over when its owner, on another host, has been silent for two seconds instead of thirty.
+TAKE_OVER = """
+from archsearch.store import log
+log.SqlStore.__init__.__kwdefaults__["ttl"] = log.open_store.__kwdefaults__["ttl"] = 2.0
+from archsearch.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another host's name and file locks need namespaces, those need root")
+def test_a_suspended_driver_that_wakes_after_a_takeover_cannot_commit(tmp_path):
+    """SIGSTOP, a takeover from another host (its own name, its own view of the lock's file), SIGCONT."""
+    path, conf = tmp_path / "run", tmp_path / "conf.yaml"
+    conf.write_text(yaml.safe_dump(small(search={"max_hull_points": 14})))
+    command = [sys.executable, "-c", "from archsearch.cli import main; main()"]
+    first = subprocess.Popen([*command, "search", str(conf), "--run-dir", str(path)], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: told(path) >= 2, 120, "two jobs are told")
+    first.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    (tmp_path / "lock").touch()
+    there = f"hostname elsewhere; mount --bind {tmp_path}/lock {path}/lock"
+    there += f"; exec {sys.executable} -c '{TAKE_OVER}' resume {path}"
+    second = subprocess.run(["unshare", "--mount", "--uts", "sh", "-c", there], capture_output=True, text=True, timeout=120)
+    assert second.returncode == 0, second.stderr[-2000:]
+    ended = history(path)
+    first.send_signal(signal.SIGCONT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 2 and "taken over" in said, said[-2000:]
+    assert history(path) == ended and len(results(path)) == len(set(asked(path)))

@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from listed_run import Bench, Notes
 from small_run import history
 
 from archsearch.cluster.context import AttemptContext
 from archsearch.cluster.inline import InlineExecutor
-from archsearch.cluster.loop import RunLoop
-from archsearch.cluster.observer import Observer
-from archsearch.cluster.section import ClusterSection
-from archsearch.data import DataSection, load
 from archsearch.jobs import (
     Completion,
     EventKind,
@@ -22,13 +19,13 @@ from archsearch.jobs import (
     Job,
     JobState,
     NonFinite,
+    Progress,
     Result,
-    Searcher,
     Stage,
     StoreUnavailable,
 )
 from archsearch.registry import WORKS
-from archsearch.store import Artifacts, create_run, open_store
+from archsearch.store import Artifacts
 
 
 @WORKS.register("test_steps")
@@ -51,64 +48,6 @@ def steps(spec: Any, context: AttemptContext) -> Result:
     return Result(
         {"steps": done, "madds": 1, "val_error": 0.5}, {"weights": context.save("weights.bin", b"w%d" % context.job.id)}
     )
-
-
-class Listed(Searcher):
-    """Asks for a list of specs, in order."""
-
-    def __init__(self, specs: list[dict[str, Any]]) -> None:
-        self.specs = specs
-        self.asked = 0
-        self.told: list[int] = []
-
-    def ask(self, capacity):
-        if self.asked >= len(self.specs) or not capacity["train"]:
-            return []
-        return [Job(self.asked + 1, Stage.COMPAT, "test_steps", self.specs[self.asked], seed=1)]
-
-    def apply(self, event):
-        self.asked += event.kind is EventKind.ASKED
-        if event.kind is EventKind.TOLD:
-            self.told.append(event.job)
-
-    @property
-    def done(self):
-        return None if self.asked < len(self.specs) else "all asked"
-
-
-class Notes(Observer):
-    def __init__(self, on_tick=lambda loop: None):
-        self.messages: list[str] = []
-        self.tick = on_tick
-
-    def on_events(self, loop, events): ...
-
-    def on_tick(self, loop):
-        self.tick(loop)
-
-    def on_message(self, text):
-        self.messages.append(text)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load(DataSection(name="digits", max_train=100))
-
-
-class Bench:
-    """A run folder, and sessions on it."""
-
-    def __init__(self, path, digits):
-        self.path = path
-        self.digits = digits
-        create_run(path, config_text="", meta={"seed": 0})
-
-    def session(self, specs, *, executor=None, observer=None, wrap=lambda store: store, wall_clock=None, drain=True, **policy):
-        policy = ClusterSection(**{"backoff": 0.01, **policy})
-        artifacts = Artifacts(str(self.path))
-        with open_store(self.path, write=True) as store:
-            loop = RunLoop(wrap(store), artifacts, Listed(specs), policy, wall_clock=wall_clock, drain=drain, observer=observer)
-            return loop.run(executor or InlineExecutor(self.digits, artifacts), {"test": True}), loop
 
 
 @pytest.fixture
@@ -231,10 +170,11 @@ def test_late_and_repeated_results_are_ignored(bench):
 
 
 class Silent(InlineExecutor):
-    """Its first job never answers; time passes quickly."""
+    """Its first job begins and never answers; time passes quickly."""
 
     name: ClassVar[str] = "silent"
     seconds = 0.0
+    begun = False
 
     def now(self):
         self.seconds += 1.0
@@ -242,7 +182,8 @@ class Silent(InlineExecutor):
 
     def wait(self, timeout):
         if self._queue and self._queue[0].id == 1 and self._queue[0].attempt == 1:
-            return []
+            first, self.begun = not self.begun, True
+            return [Progress(1, 1, {})] if first else []
         return super().wait(0)
 
     def cancel(self, job, *, force):

@@ -15,7 +15,13 @@ def entrant(point, channels):
 
 
 def searcher(*entrants, seeds=2, seed=7):
-    return FinalEvaluation(entrants, seeds=seeds, settings={"epochs": 1}, seed=seed, resources={"train": Resources(cpu=2)})
+    return FinalEvaluation(
+        entrants,
+        seeds=seeds,
+        settings={"epochs": 1},
+        seed=seed,
+        resources={stage: Resources(cpu=2) for stage in (Stage.EVAL, Stage.EVAL_TRAINED)},
+    )
 
 
 def test_every_model_once_before_any_a_second_time_and_the_dearest_first():

@@ -1,0 +1,45 @@
+"""One real Ray cluster for all tests of this folder that drive it from their own process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ENTRY_POINTS = "\n".join(
+    ["[archsearch.work]", *(f"{name} = ray_probes:{name}" for name in ("probe", "wait_for_it", "wait_for_a_child", "count"))]
+)
+
+
+@pytest.fixture(scope="session")
+def probes(tmp_path_factory):
+    """``PYTHONPATH`` with the works of ``ray_probes`` as an installed plug-in: workers find it through its entry points."""
+    site = tmp_path_factory.mktemp("site")
+    info = site / "ray_probes-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ray-probes\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), str(Path(__file__).parent), before]))
+    yield os.environ["PYTHONPATH"]
+    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+
+
+@pytest.fixture(scope="session")
+def cluster(probes):
+    """A head with one core; tests add nodes and take them away again."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def digits():
+    from archsearch.data import DataSection, load
+
+    return load(DataSection(name="digits", max_train=100))
