@@ -30,3 +30,11 @@ def prepare(address: str, root: str) -> None:
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+def prepare_client(address: str) -> None:
+    """Set Ray's environment for asking the job server at ``address``: this token, and no other address."""
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray lets this variable and RAY_ADDRESS win over what it is told
+    at_hand = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if at_hand or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
