@@ -51,10 +51,11 @@ def since(meta: Mapping[str, Any], config: Config) -> Changes:
         InputError: it changes what is searched; every such key is named.
     """
     values, text, expanded = config.to_json(mask=False), meta["config"], meta["expanded"]
-    given = [f"{_dotted(path)}={json.dumps(_at(values, path))}" for path in configuration.left_open(text, expanded)]
+    left_open = configuration.left_open(text, expanded)
+    given = [f"{_dotted(path)}={json.dumps(_at(values, path))}" for path in left_open]
     began = configuration.from_snapshot(text, expanded=expanded, overrides=given)
     old, new = dict(_leaves(began.to_json(mask=False))), dict(_leaves(values))
-    hidden = [tuple(map(str, path)) for path in config.hidden]
+    hidden = [tuple(map(str, path)) for path in (*left_open, *config.hidden)]
     kept, secret, refused = [], [], []
     for path, value in new.items():
         key = _dotted(path)

@@ -140,7 +140,7 @@ def begin(
         say = observer.on_message if observer else lambda text: None
         events = warm.copy(Artifacts(artifacts_root(config, folder), reached=reached), say) if warm else []
         reached("create.before")
-        create_run(folder, config_text=config.source_text, meta=meta, events=events)
+        create_run(folder, config_text=configuration.without_secrets(config.source_text), meta=meta, events=events)
         reached("create.after")
         store = stack.enter_context(open_store(folder, write=True, reached=reached))
         return drive(store, slots, made, {}, observer, reached)

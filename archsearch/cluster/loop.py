@@ -19,6 +19,7 @@ from archsearch.cluster import collector
 from archsearch.cluster.ledger import Ledger
 from archsearch.cluster.observer import Observer
 from archsearch.cluster.section import ClusterSection
+from archsearch.config.secrets import mask_text
 from archsearch.jobs import (
     EVALUATION_STAGES,
     JSON,
@@ -278,8 +279,8 @@ class RunLoop:
         data = {
             "attempt": attempt,
             "kind": str(failure.kind),
-            "message": failure.message,
-            "traceback": failure.traceback,
+            "message": mask_text(failure.message),  # the address of a store, for example, with its password
+            "traceback": mask_text(failure.traceback),
             "seconds": seconds,
             "final": final,
         }

@@ -22,6 +22,8 @@ def prepare(address: str, root: str) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Every process of a local cluster inherits it: what belongs to a run can be told by its environment.
     os.environ["ARCHSEARCH_RUN"] = root
+    if address == "local":
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")  # they are served to everybody, without a token
     if address != "local" or "ray" in sys.modules or "RAY_AUTH_MODE" in os.environ:
         return
     folder = Path(tempfile.mkdtemp(prefix="archsearch-ray-"))

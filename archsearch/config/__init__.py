@@ -2,7 +2,7 @@
 
 from archsearch.config.editor_schema import schema
 from archsearch.config.loading import Config, from_snapshot, from_values, load, parse_override
-from archsearch.config.portable import left_open, portable_text
+from archsearch.config.portable import left_open, portable_text, without_secrets
 from archsearch.config.secrets import masked
 from archsearch.config.section import Duration, Section, parse_duration
 from archsearch.config.tree import plain
@@ -21,4 +21,5 @@ __all__ = [
     "plain",
     "portable_text",
     "schema",
+    "without_secrets",
 ]

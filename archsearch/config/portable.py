@@ -1,14 +1,15 @@
-"""A configuration for another machine: complete in itself, and without a secret in it."""
+"""A configuration for another machine, or to be kept: complete in itself, and without a secret in it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from archsearch.config import tree, yaml_text
 from archsearch.config.loading import Config
 from archsearch.config.secrets import is_secret_name, mask_text
-from archsearch.config.tree import KeyPath, Template
+from archsearch.config.tree import KeyPath, Node, Template
 from archsearch.jobs import InputError
 
 
@@ -25,6 +26,16 @@ def portable_text(config: Config) -> str:
             "such as ${MY_PASSWORD}, and set it where the search is to run."
         )
     return yaml_text.dump(tree.plain(root, lambda template, path, _: config.expanded.get(tree.dotted(path), template)))
+
+
+def without_secrets(text: str) -> str:
+    """A snapshot's text with ``${VAR}`` where a secret was written out: whoever goes on with it is asked for the value."""
+    root = yaml_text.parse(text, "configuration", [])
+    for path in list(_written_secrets(tree.plain(root, lambda *_: None))):
+        name = re.sub(r"\W+", "_", tree.dotted(path)).upper()
+        variable = name if is_secret_name(name) else f"{name}_SECRET"
+        root = tree.put(root, path, Node(Template(f"${{{variable}}}", plain=True), root.place))
+    return yaml_text.dump(tree.plain(root, lambda template, *_: template))
 
 
 def left_open(text: str, expanded: Mapping[str, Any]) -> list[KeyPath]:

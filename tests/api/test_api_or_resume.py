@@ -68,3 +68,15 @@ def test_without_it_a_run_is_not_touched(search, tmp_path):
     run = search()
     with pytest.raises(InputError, match="archsearch resume"):
         archsearch.search(tmp_path / "conf.yaml", run_dir=run.path)
+
+
+def test_a_secret_that_is_written_out_is_not_kept_and_not_missed(search, tmp_path):
+    """A store's address with a signature in it, as a careless user would write it."""
+    place = f"run.artifacts={tmp_path}/weights?sig=hunter2"
+    run = search(place)
+    for file in run.path.rglob("*"):
+        assert file.is_dir() or b"hunter2" not in file.read_bytes(), file
+    with pytest.raises(InputError, match=r"--set run\.artifacts=VALUE"):
+        archsearch.resume(run.path)
+    assert len(search(place, "search.max_hull_points=3").points()) == 3
+    assert len(list((tmp_path / "weights?sig=hunter2" / "run").rglob("*.safetensors"))) >= 3
