@@ -11,6 +11,7 @@ from typing import Any
 from archsearch import config as configuration
 from archsearch.cluster.observer import Observer
 from archsearch.config import Config
+from archsearch.continuing import RESUMABLE, description, may_change, since
 from archsearch.evaluation import Evaluation, evaluate, load_evaluation
 from archsearch.jobs import EventKind, Executor, InputError
 from archsearch.run import Run, artifacts_root, evaluations_in, frontier_settings, load_run, write_run_report
@@ -40,9 +41,6 @@ __all__ = [
     "write_run_report",
 ]
 
-#: Sections, and single keys, that ``resume --set`` may change: how long, where, who follows it; never what is searched.
-RESUMABLE = frozenset({"budget", "resources", "cluster", "tracking", "search.max_hull_points", "search.confirm"})
-
 
 def search(
     source: Config | str | Path | Mapping[str, Any],
@@ -54,6 +52,7 @@ def search(
     observer: Observer | None = None,
     reached: Callable[[str], None] = lambda name: None,
     executor: Callable[[Plan], Executor] | None = None,
+    or_resume: bool = False,
 ) -> Run:
     """Start a search and drive it to its end.
 
@@ -66,12 +65,21 @@ def search(
         callbacks: who follows the run, besides those that its section ``tracking`` names.
         observer: watches from inside the driver (the command line's display).
         executor: makes a simulated executor, instead of the one that the configuration names.
+        or_resume: go on with the run in ``run_dir``, if there is one: the same call starts a search and brings it to its
+            end, however often its process is killed. Budgets and resources may have changed since, what is searched may not.
 
     Raises:
         InputError: something is wrong with the configuration, the data or ``warm_from``; nothing was written.
         StoreDamaged: weights of ``warm_from`` are not those that were written; nothing was.
     """
     config = read_config(source, overrides)
+    if or_resume and run_dir is not None and (meta := description(run_dir)) is not None:
+        changes = since(meta, config)
+        if observer:
+            observer.on_message(f"going on with {run_dir}")
+        return resume(
+            run_dir, overrides=changes.kept, secrets=changes.secret, callbacks=callbacks, observer=observer, reached=reached
+        )
     made = plan(config)
     warm = None if warm_from is None else start_from(warm_from, made, observer)
     folder = RunFolder.at(run_dir) if run_dir is not None else new_folder(config)
@@ -94,6 +102,7 @@ def resume(
     path: str | Path,
     *,
     overrides: Sequence[str] = (),
+    secrets: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
     observer: Observer | None = None,
     reached: Callable[[str], None] = lambda name: None,
@@ -102,6 +111,7 @@ def resume(
 
     Args:
         overrides: budgets, resources and tracking to change from now on; what is searched stays.
+        secrets: overrides that count for this session only, and are not kept.
         callbacks, observer: as for ``search``; those that were handed to an earlier session are to be handed over again.
 
     Raises:
@@ -119,7 +129,7 @@ def resume(
         raise InputError(f"{folder.path} is an evaluation: give its `archsearch evaluate` command again to go on with it.")
     kept = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     config = configuration.from_snapshot(
-        meta["config"], expanded=meta["expanded"], overrides=[*kept, *overrides], settable=RESUMABLE
+        meta["config"], expanded=meta["expanded"], overrides=[*secrets, *kept, *overrides], settable=RESUMABLE
     )
     made = same_data(plan(config, directory=meta["directory"]), folder, meta)
     with followed(config, folder, callbacks, observer) as watching:
@@ -133,6 +143,6 @@ def _changes(overrides: Sequence[str]) -> dict[str, Any]:
     for path, node in map(configuration.parse_override, overrides):
         key = ".".join(str(part) for part in path)
         value = configuration.plain(node)
-        if (path[0] in RESUMABLE or key in RESUMABLE) and configuration.masked(value, str(path[-1])) == value:
+        if may_change(key) and configuration.masked(value, str(path[-1])) == value:
             changes[key] = value
     return changes

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -29,6 +31,9 @@ from archsearch.warm_start import WarmStart
 
 if TYPE_CHECKING:
     from archsearch.data import Dataset
+
+#: Seconds within which a second signal to stop is the first one, told twice.
+SAME_SIGNAL = 1.0
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def begin(
         say = observer.on_message if observer else lambda text: None
         events = warm.copy(Artifacts(artifacts_root(config, folder), reached=reached), say) if warm else []
         reached("create.before")
-        create_run(folder, config_text=config.source_text, meta=meta, events=events)
+        create_run(folder, config_text=configuration.without_secrets(config.source_text), meta=meta, events=events)
         reached("create.after")
         store = stack.enter_context(open_store(folder, write=True, reached=reached))
         return drive(store, slots, made, {}, observer, reached)
@@ -251,13 +256,21 @@ def open_executor(
 
 @contextlib.contextmanager
 def _signals(loop: RunLoop) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run in order; a second one leaves at once. Only the main thread can listen."""
+    """Ctrl-C and SIGTERM end the run in order; a second one leaves at once. Only the main thread can listen.
+
+    What comes within a moment is the first one again: whoever ends a group of processes tells its driver twice, once itself
+    and once through its parent.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    first = math.inf
+
     def stop(number: int, frame: Any) -> None:
-        if loop.stopping:
+        nonlocal first
+        first = min(first, time.monotonic())
+        if time.monotonic() - first > SAME_SIGNAL:
             raise KeyboardInterrupt
         loop.request_stop()
 

@@ -7,6 +7,7 @@ import json as json_module
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from archsearch.api import Run
     from archsearch.cluster.loop import Outcome
     from archsearch.cluster.observer import Observer
+    from archsearch.config import Config
 
 
 def flag_overrides(
@@ -26,6 +28,16 @@ def flag_overrides(
     """The flags that are short for a key of the configuration."""
     flags = {"run.seed": seed, "evaluation.seeds": seeds, "cluster.address": address, "cluster.executor": executor}
     return [f"{key}={json_module.dumps(value)}" for key, value in flags.items() if value is not None]
+
+
+def load_named(conf: Path, overrides: list[str]) -> Config:
+    """A checked configuration whose run has a name: its own, else that of the file."""
+    from archsearch import config as configuration
+
+    named = any(text.partition("=")[0].strip() == "run.name" for text in overrides)
+    if not named and configuration.load(conf)["run"].name is None:
+        overrides = [f"run.name={conf.stem}", *overrides]
+    return configuration.load(conf, overrides=overrides)
 
 
 def drive(start: Callable[[Observer], Run], *, title: str, json: bool) -> None:

@@ -19,3 +19,7 @@ Executor = Annotated[
     str | None,
     typer.Option("--executor", metavar="ray|inline", help="Ray, or one job after another in this process."),
 ]
+Server = Annotated[
+    str,
+    typer.Option("--address", metavar="URL", envvar="ARCHSEARCH_ADDRESS", help="The cluster's job server, http://HEAD:8265."),
+]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from archsearch.cli.options import Address, Executor, Json, Set
+from archsearch.jobs import InputError
 
 EXAMPLES = """
 archsearch search confs/petridish_digits.yaml
@@ -29,6 +30,9 @@ def command(
             metavar="RUN", help="Begin with the trained points of an earlier run on the same data, as far as they fit."
         ),
     ] = None,
+    or_resume: Annotated[
+        bool, typer.Option("--or-resume", help="With --run-dir: go on with the run that is there, if there is one.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="The run's seed (run.seed).")] = None,
     address: Address = None,
     executor: Executor = None,
@@ -47,13 +51,11 @@ def command(
 
     Exit codes: 0 done, 2 bad input, 3 stopped by failures (resumable), 130 interrupted (resumable).
     """
-    from archsearch import config as configuration
-    from archsearch.cli.driving import drive, flag_overrides
+    from archsearch.cli.driving import drive, flag_overrides, load_named
 
-    overrides = [*(set_ or []), *flag_overrides(seed=seed, address=address, executor=executor)]
-    if not any(text.partition("=")[0].strip() == "run.name" for text in overrides):
-        overrides.insert(0, f"run.name={conf.stem}") if _unnamed(conf) else None
-    checked = configuration.load(conf, overrides=overrides)
+    if or_resume and run_dir is None:
+        raise InputError("--or-resume goes on with the run in --run-dir, which is missing.")
+    checked = load_named(conf, [*(set_ or []), *flag_overrides(seed=seed, address=address, executor=executor)])
     if dry_run:
         from archsearch.cli.dry_run import show
 
@@ -62,14 +64,7 @@ def command(
     from archsearch import api
 
     drive(
-        lambda observer: api.search(checked, run_dir=run_dir, warm_from=warm_from, observer=observer),
+        lambda observer: api.search(checked, run_dir=run_dir, warm_from=warm_from, observer=observer, or_resume=or_resume),
         title=str(conf),
         json=json,
     )
-
-
-def _unnamed(conf: Path) -> bool:
-    """Whether a run of this file would have no name of its own."""
-    from archsearch import config as configuration
-
-    return configuration.load(conf)["run"].name is None

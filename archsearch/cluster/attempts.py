@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from archsearch.cluster.ledger import Ledger
 from archsearch.cluster.retries import alone, judge
 from archsearch.cluster.section import ClusterSection
+from archsearch.config.secrets import mask_text
 from archsearch.jobs import (
     EVALUATION_STAGES,
     JSON,
@@ -128,8 +129,8 @@ class Attempts:
         data = {
             "attempt": attempt,
             "kind": str(failure.kind),
-            "message": failure.message,
-            "traceback": failure.traceback,
+            "message": mask_text(failure.message),  # the address of a store, for example, with its password
+            "traceback": mask_text(failure.traceback),
             **time,
             "final": final,
         }

@@ -27,6 +27,8 @@ def prepare(address: str, root: str) -> None:
         os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "3000")
     # Every process of a local cluster inherits it: what belongs to a run can be told by its environment.
     os.environ["ARCHSEARCH_RUN"] = root
+    if address == "local":
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")  # they are served to everybody, without a token
     if address != "local" or "ray" in sys.modules or "RAY_AUTH_MODE" in os.environ:
         return
     folder = Path(tempfile.mkdtemp(prefix="archsearch-ray-"))
@@ -35,3 +37,11 @@ def prepare(address: str, root: str) -> None:
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+def prepare_client(address: str) -> None:
+    """Set Ray's environment for asking the job server at ``address``: this token, and no other address."""
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray lets this variable and RAY_ADDRESS win over what it is told
+    at_hand = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if at_hand or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")

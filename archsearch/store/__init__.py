@@ -3,7 +3,7 @@
 from archsearch.store.artifacts import Artifacts
 from archsearch.store.chain import as_stored
 from archsearch.store.create import create_run, refuse_present
-from archsearch.store.lease import Driver
+from archsearch.store.lease import TTL, Driver, this_host
 from archsearch.store.log import DuplicateResult, SqlStore, StoredRun, open_store, read_run
 from archsearch.store.paths import RunFolder, list_runs
 from archsearch.store.reader import IncompleteRun
@@ -12,6 +12,7 @@ from archsearch.store.text import canonical, plain
 
 __all__ = [
     "ENDED",
+    "TTL",
     "Artifacts",
     "Driver",
     "DuplicateResult",
@@ -30,4 +31,5 @@ __all__ = [
     "plain",
     "read_run",
     "refuse_present",
+    "this_host",
 ]
