@@ -23,7 +23,7 @@ from archsearch.jobs import Executor, InputError, Searcher
 from archsearch.registry import SEARCHERS
 from archsearch.run import artifacts_root, evaluations_in, frontier_settings, write_run_report
 from archsearch.searchers.base import Surroundings
-from archsearch.store import Artifacts, RunFolder, SqlStore, create_run, open_store, refuse_present
+from archsearch.store import Artifacts, RunFolder, SqlStore, create_run, open_store, refuse_present, refuse_unreachable
 from archsearch.tracking import About, Callback, tracked
 from archsearch.warm_start import WarmStart
 
@@ -101,6 +101,7 @@ def begin(
     folder: RunFolder,
     *,
     about: Mapping[str, Any],
+    store: str | None = None,
     warm: WarmStart | None = None,
     executor: Callable[[Plan], Executor] | None = None,
     observer: Observer | None = None,
@@ -110,6 +111,7 @@ def begin(
 
     Args:
         about: what else the run's description says, such as the directory in which a relative ``data.path`` begins.
+        store: URL of the PostgreSQL database that gets the run's log; without it, it is a file in the folder.
         warm: what the run takes from an earlier one; its weights are copied before the run exists.
         executor: makes a simulated executor, instead of the one that the configuration names.
 
@@ -127,6 +129,8 @@ def begin(
         **about,
     }
     refuse_present(folder)
+    refuse_unreachable(store)
+    text = configuration.without(config.source_text, "run.store")  # the run's folder says where; passwords are not kept
     with contextlib.ExitStack() as stack:
         if executor is None:
             slots = stack.enter_context(open_executor(made, folder, observer, reached))
@@ -135,10 +139,10 @@ def begin(
         say = observer.on_message if observer else lambda text: None
         events = warm.copy(Artifacts(artifacts_root(config, folder), reached=reached), say) if warm else []
         reached("create.before")
-        create_run(folder, config_text=config.source_text, meta=meta, events=events)
+        create_run(folder, config_text=text, meta=meta, events=events, store=store)
         reached("create.after")
-        store = stack.enter_context(open_store(folder, write=True, reached=reached))
-        return drive(store, slots, made, {}, observer, reached)
+        log = stack.enter_context(open_store(folder, write=True, reached=reached))
+        return drive(log, slots, made, {}, observer, reached)
 
 
 def go_on(

@@ -1,7 +1,7 @@
 """Run configurations: YAML with includes, environment variables and overrides, checked by sections that the rooms own."""
 
 from archsearch.config.editor_schema import schema
-from archsearch.config.loading import Config, from_snapshot, from_values, load, parse_override
+from archsearch.config.loading import Config, from_snapshot, from_values, load, parse_override, without
 from archsearch.config.secrets import masked
 from archsearch.config.section import Duration, Section, parse_duration
 from archsearch.config.tree import plain
@@ -18,4 +18,5 @@ __all__ = [
     "parse_override",
     "plain",
     "schema",
+    "without",
 ]

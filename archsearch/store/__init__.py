@@ -2,7 +2,8 @@
 
 from archsearch.store.artifacts import Artifacts
 from archsearch.store.chain import as_stored
-from archsearch.store.create import create_run, refuse_present
+from archsearch.store.create import create_run, refuse_present, refuse_unreachable
+from archsearch.store.database import database_url
 from archsearch.store.lease import Driver
 from archsearch.store.log import DuplicateResult, SqlStore, StoredRun, open_store, read_run
 from archsearch.store.paths import RunFolder, list_runs
@@ -25,9 +26,11 @@ __all__ = [
     "as_stored",
     "canonical",
     "create_run",
+    "database_url",
     "list_runs",
     "open_store",
     "plain",
     "read_run",
     "refuse_present",
+    "refuse_unreachable",
 ]

@@ -18,8 +18,18 @@ class RunSection(Section):
     """Folder that holds the runs; on a local disk, because SQLite needs its locks."""
     seed: int = Field(0, ge=0, lt=2**63)
     """All random choices of the run derive from it."""
+    store: str | None = Field(None, min_length=1)
+    """PostgreSQL database that holds the event log, postgresql://user:password@host/database, best written as
+    ${ARCHSEARCH_STORE}: later commands look there; none: a SQLite file in the run's folder."""
     artifacts: str | None = Field(None, min_length=1)
     """Where weights and checkpoints go: a folder or an fsspec URL (s3://bucket/prefix); none: the run's folder."""
+
+    @field_validator("store")
+    @classmethod
+    def _store_is_postgresql(cls, store: str | None) -> str | None:
+        if store is not None and not re.match(r"postgres(ql)?://[^/]*/[^/?]+", store):
+            raise ValueError("must be the URL of a PostgreSQL database: postgresql://user:password@host:5432/database")
+        return store
 
     @field_validator("name")
     @classmethod
