@@ -8,6 +8,7 @@ import platform
 import signal
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -120,6 +121,7 @@ def begin(
     """
     config = made.config
     meta = {
+        "id": uuid.uuid4().hex,
         "name": folder.name,
         "seed": config["run"].seed,
         "dataset": {"name": made.dataset.name, "hash": made.dataset.hash, "classes": made.dataset.classes},
@@ -130,6 +132,8 @@ def begin(
     }
     refuse_present(folder)
     refuse_unreachable(store)
+    if (root := artifacts_root(config, folder)) != folder.url:
+        Artifacts(root).claim(meta["id"], new=True)
     text = configuration.without(config.source_text, "run.store")  # the run's folder says where; passwords are not kept
     with contextlib.ExitStack() as stack:
         if executor is None:
@@ -137,7 +141,7 @@ def begin(
         else:
             slots = stack.enter_context(contextlib.closing(executor(made)))
         say = observer.on_message if observer else lambda text: None
-        events = warm.copy(Artifacts(artifacts_root(config, folder), reached=reached), say) if warm else []
+        events = warm.copy(Artifacts(root, reached=reached), say) if warm else []
         reached("create.before")
         create_run(folder, config_text=text, meta=meta, events=events, store=store)
         reached("create.after")
@@ -185,6 +189,8 @@ def drive(
     config, folder = made.config, store.folder
     budget = config["budget"]
     artifacts = Artifacts(artifacts_root(config, folder), reached=reached)
+    if artifacts.url != folder.url:
+        artifacts.claim(store.meta["id"])
     loop = RunLoop(
         store,
         artifacts,

@@ -236,6 +236,8 @@ class RunLoop:
         if attempt is not None and attempt.job.attempt == item.attempt:
             attempt.sign = self.executor.now()
             self.progress[item.job] = item.data
+            if "paused" in item.data:
+                self._say(f"job {item.job} paused: {item.data['paused']}")
         if self.observer:
             self.observer.on_tick(self)
         return self.stopping

@@ -15,6 +15,7 @@ from archsearch.store.files import Files
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _CHECKPOINT = re.compile(r"checkpoints/[0-9]{6,}/([0-9]+)\.ckpt")
+_OWNER = "OWNER"  # names the run that the place belongs to
 _MAGIC = b"archsearch checkpoint 1\n"
 
 
@@ -67,6 +68,24 @@ class Artifacts:
         if hashlib.sha256(payload).hexdigest() != ref.sha256:
             raise StoreDamaged(f"artifact {ref.key} in {self.url} is not what was written (its SHA-256 differs)")
         return payload
+
+    def claim(self, run: str, *, new: bool = False) -> None:
+        """Check that this place belongs to the run with that id; with ``new`` it gets it, if it is nobody's yet.
+
+        Without it a run could collect what is another's: it is enough that the two share a name and ``run.artifacts``.
+
+        Raises:
+            InputError: it is another's, or nobody's.
+        """
+        owner = self._files.read(_OWNER)
+        if owner is None and new:
+            self._files.write(_OWNER, run.encode(), once=True)
+            owner = self._files.read(_OWNER)
+        if owner != run.encode():
+            raise InputError(
+                f"the artifacts in {self.url} are not this run's (file {_OWNER} there, id {run}): give another run.artifacts "
+                "or run.name"
+            )
 
     def collect(self, keep: Collection[str], *, spare: Collection[int] = ()) -> list[str]:
         """Remove the artifacts whose keys are not in ``keep``; the keys removed, sorted. Jobs in ``spare`` are left alone:

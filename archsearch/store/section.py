@@ -22,7 +22,8 @@ class RunSection(Section):
     """PostgreSQL database that holds the event log, postgresql://user:password@host/database, best written as
     ${ARCHSEARCH_STORE}: later commands look there; none: a SQLite file in the run's folder."""
     artifacts: str | None = Field(None, min_length=1)
-    """Where weights and checkpoints go: a folder or an fsspec URL (s3://bucket/prefix); none: the run's folder."""
+    """Where weights and checkpoints go: a folder or an fsspec URL (s3://bucket/prefix); none: the run's folder. Credentials
+    come from the environment of each process (AWS_ACCESS_KEY_ID..., AWS_ENDPOINT_URL) and are never stored."""
 
     @field_validator("store")
     @classmethod
@@ -30,6 +31,13 @@ class RunSection(Section):
         if store is not None and not re.match(r"postgres(ql)?://[^/]*/[^/?]+", store):
             raise ValueError("must be the URL of a PostgreSQL database: postgresql://user:password@host:5432/database")
         return store
+
+    @field_validator("artifacts")
+    @classmethod
+    def _artifacts_is_one_place(cls, artifacts: str | None) -> str | None:
+        if artifacts is not None and ("::" in artifacts or re.match(r"[^/]*://[^/]*@", artifacts)):
+            raise ValueError("must be a folder or one URL such as s3://bucket/prefix, with credentials in the environment")
+        return artifacts
 
     @field_validator("name")
     @classmethod

@@ -1,4 +1,4 @@
-"""Whole searches whose log lies in a real PostgreSQL database: the server stops and comes back, drivers are killed, all verbs."""
+"""Whole searches whose log lies in a real PostgreSQL database: the server stops and comes back, drivers die, all verbs."""
 
 from __future__ import annotations
 
