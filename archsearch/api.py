@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 #: Sections, and single keys, that ``resume --set`` may change: how long, where, who follows it; never what is searched.
-RESUMABLE = frozenset({"budget", "resources", "cluster", "tracking", "search.max_hull_points", "search.confirm"})
+RESUMABLE = frozenset({"budget", "resources", "cluster", "tracking", "search.max_hull_points", "search.confirm", "run.keep"})
 
 
 def search(

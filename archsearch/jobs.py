@@ -202,6 +202,7 @@ class EventKind(StrEnum):
     CANCELLED = "cancelled"  # data: {attempt, reason}
     PRUNED = "pruned"
     REPORTED = "reported"
+    COLLECTED = "collected"  # data: {keys: [...], bytes}: artifacts that nothing needs any more, about to be deleted
     BUDGET = "budget"  # data: {set: {path: value}} or {exhausted: name} or {resumed: {...}}
     STOPPED = "stopped"  # data: {state: done|failed|interrupted, reason}
 

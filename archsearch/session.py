@@ -23,8 +23,17 @@ from archsearch.config import Config
 from archsearch.jobs import Executor, InputError, Searcher
 from archsearch.registry import SEARCHERS
 from archsearch.run import artifacts_root, evaluations_in, frontier_settings, write_run_report
-from archsearch.searchers.base import Surroundings
-from archsearch.store import Artifacts, RunFolder, SqlStore, create_run, open_store, refuse_present, refuse_unreachable
+from archsearch.searchers.base import FrontierSearcher, Surroundings
+from archsearch.store import (
+    Artifacts,
+    Retention,
+    RunFolder,
+    SqlStore,
+    create_run,
+    open_store,
+    refuse_present,
+    refuse_unreachable,
+)
 from archsearch.tracking import About, Callback, tracked
 from archsearch.warm_start import WarmStart
 
@@ -196,12 +205,14 @@ def drive(
         artifacts,
         made.searcher,
         config["cluster"],
+        retention=_retention(config, made.searcher),
+        disk=None if budget.disk_gb is None else budget.disk_gb * 1e9,
         wall_clock=budget.wall_clock,
         drain=budget.when_reached == "drain",
         observer=observer,
         reached=reached,
     )
-    artifacts.collect({ref.key for record in loop.state.jobs.values() for ref in record.artifacts.values()})
+    artifacts.collect(loop.state.artifact_keys())
     session = {
         "executor": executor.name,
         "slots": executor.slots()["total"],
@@ -217,6 +228,14 @@ def drive(
         if observer:
             observer.on_report(files)
     return outcome
+
+
+def _retention(config: Config, searcher: Searcher) -> Retention | None:
+    keep = config["run"].keep
+    if keep == "all" or not isinstance(searcher, FrontierSearcher):
+        return None
+    frontier = searcher.pool.frontier
+    return Retention(keep, lambda: {*frontier.front(), *frontier.band()})
 
 
 def followed(

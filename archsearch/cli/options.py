@@ -19,3 +19,12 @@ Executor = Annotated[
     str | None,
     typer.Option("--executor", metavar="ray|inline", help="Ray, or one job after another in this process."),
 ]
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: 512 bytes, 1.21 MiB."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
+        count /= 1024
+    return f"{count:.3g} TiB"

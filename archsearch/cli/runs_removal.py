@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from archsearch.cli.options import size_text
 from archsearch.jobs import ArchsearchError, InputError, StoreBusy, StoreDamaged, StoreUnavailable
 from archsearch.store import IncompleteRun, RunFolder, list_runs
 from archsearch.store.database import Database, database_of
@@ -23,6 +24,7 @@ OWN = re.compile(
     | (?:evaluations/[A-Za-z0-9_][\w.-]*/)?
       (?: run\.db(?:\.new)?(?:-wal|-shm|-journal)? | store\.json(?:\.new)? | HEAD | lock | config\.yaml
         | artifacts(?:/\d{6,}(?:/\d+(?:/[A-Za-z0-9_][\w.-]*)?)?)?
+        | OWNER | signs(?:/[0-9a-f]{32})?
         | checkpoints(?:/\d{6,}(?:/\d+\.ckpt)?)?
         | full_pool\.tsv | pareto_(?:front_summary|eps_summary|xy)\.tsv
         | convex_hull\.png | seed_models_madds\.png | model_gallery_accuracy_[a-z_]+\.png
@@ -109,7 +111,7 @@ def removal(path: Path, *, force: bool) -> Iterator[Removal]:
         if foreign and not force:
             listed = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
             raise InputError(f"{folder.path} holds what is not the run's own: {listed}. Move it away, or say --force.")
-        yield Removal(folder, databases, state, len(names), _size(total), elsewhere)
+        yield Removal(folder, databases, state, len(names), size_text(total), elsewhere)
 
 
 def _contents(root: Path) -> tuple[list[str], int]:
@@ -131,11 +133,3 @@ def _contents(root: Path) -> tuple[list[str], int]:
                 names.append(relative)
                 total += os.lstat(full).st_size
     return names, total
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
-        count /= 1024
-    return f"{count:.3g} TiB"

@@ -49,6 +49,7 @@ def _show(console: object, run: object, summary: dict[str, object]) -> None:
     from rich.console import Console
 
     from archsearch.api import Run, frontier_settings
+    from archsearch.cli.options import size_text
     from archsearch.report import frontier_table
 
     assert isinstance(console, Console) and isinstance(run, Run)
@@ -56,6 +57,8 @@ def _show(console: object, run: object, summary: dict[str, object]) -> None:
     reason = f": {summary['reason']}" if summary["reason"] else ""
     console.print(f"{summary['run']}  {summary['state']}{reason}", markup=False, highlight=False, soft_wrap=True)
     console.print("jobs  " + "  ".join(f"{state} {n}" for state, n in jobs.items()), highlight=False)
+    weights, log = size_text(run.disk["artifacts"]), size_text(run.disk["log"])
+    console.print(f"disk  weights {weights}  log {log}", highlight=False)
     points = run.points()
     if points:
         console.print(frontier_table(points, **frontier_settings(run.config)))

@@ -36,7 +36,7 @@ from archsearch.jobs import (
     Store,
     StoreUnavailable,
 )
-from archsearch.store import Artifacts, RunState, as_stored, plain
+from archsearch.store import Artifacts, Retention, RunState, as_stored, plain
 
 #: Seconds between two signs that the driver lives, for drivers on other hosts.
 HEARTBEAT = 10.0
@@ -67,6 +67,8 @@ class RunLoop:
 
     Args:
         store, artifacts: the run's, opened for writing.
+        retention: says which artifacts are to be dropped.
+        disk: bytes of artifacts after which nothing new is tried, or None.
         wall_clock: seconds that drivers may spend on the run in all, or None.
         drain: whether running jobs may finish when a budget is used up.
         reached: called with the name of each crash point, for tests that kill the driver there.
@@ -79,6 +81,8 @@ class RunLoop:
         searcher: Searcher,
         policy: ClusterSection,
         *,
+        retention: Retention | None = None,
+        disk: float | None = None,
         wall_clock: float | None = None,
         drain: bool = True,
         observer: Observer | None = None,
@@ -88,6 +92,8 @@ class RunLoop:
         self.artifacts = artifacts
         self.searcher = searcher
         self.policy = policy
+        self.retention = retention
+        self.disk = disk
         self.wall_clock = wall_clock
         self.drain = drain
         self.observer = observer
@@ -135,6 +141,7 @@ class RunLoop:
                 self._start()
                 outcome = self._outcome()
             self._flush()
+            self._collect()
             if outcome is not None:
                 self._emit(EventKind.STOPPED, None, {"state": outcome.state, "reason": outcome.reason})
                 self._flush()
@@ -186,6 +193,15 @@ class RunLoop:
             self.reached("submit.before")
             self.executor.submit(job)
             self.reached("submit.after")
+
+    def _collect(self) -> None:
+        """Drop what nothing needs any more: first said in the history, so that no kill leaves a name without its artifact."""
+        if self.retention is not None and (found := self.retention.due(self.state)):
+            self._emit(EventKind.COLLECTED, None, {"keys": sorted(found), "bytes": sum(found.values())})
+            self._flush()
+            self.reached("collect")
+            with contextlib.suppress(StoreUnavailable):  # the next resume finds them too
+                self.artifacts.drop(list(found))
 
     def _commit(self) -> None:
         pause = 0.2
@@ -302,6 +318,9 @@ class RunLoop:
                 self.store.heartbeat()
         if self.wall_clock is not None and self.ledger.spent(now) >= self.wall_clock and self.searcher.done is None:
             self._emit(EventKind.BUDGET, None, {"exhausted": f"budget.wall_clock = {self.wall_clock:g} s used up"})
+        if self.disk is not None and self.state.artifact_bytes >= self.disk and self.searcher.done is None:
+            limit, used = self.disk / 1e9, self.state.artifact_bytes / 1e9
+            self._emit(EventKind.BUDGET, None, {"exhausted": f"budget.disk_gb = {limit:g} used up ({used:.3g} GB of weights)"})
         if now > self._no_stall_before:
             self._give_up_stalled(now)
         if self.stopping and self._asked_to_stop is None:

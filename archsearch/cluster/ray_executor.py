@@ -18,6 +18,7 @@ import ray
 from overrides import overrides
 
 from archsearch.cluster.context import AttemptContext, perform
+from archsearch.cluster.shared_storage import refuse_unshared
 from archsearch.jobs import (
     JSON,
     ArchsearchError,
@@ -113,10 +114,11 @@ class RayExecutor(Executor):
             say: told what the user should know.
 
         Raises:
-            ArchsearchError: no cluster answers at that address.
+            ArchsearchError: no cluster answers at that address, or ``root`` is not the same place on each of its nodes.
         """
         self._say = say
         self._connect(address, slots)
+        refuse_unshared(root)
         self._root = root
         self._resources = dict(resources)
         self._plain = {f.name: getattr(dataset, f.name) for f in fields(dataset) if f.name not in _array_names()}

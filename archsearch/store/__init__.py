@@ -8,6 +8,7 @@ from archsearch.store.lease import Driver
 from archsearch.store.log import DuplicateResult, SqlStore, StoredRun, open_store, read_run
 from archsearch.store.paths import RunFolder, list_runs
 from archsearch.store.reader import IncompleteRun
+from archsearch.store.retention import Retention
 from archsearch.store.state import ENDED, JobRecord, Point, RunState
 from archsearch.store.text import canonical, plain
 
@@ -19,6 +20,7 @@ __all__ = [
     "IncompleteRun",
     "JobRecord",
     "Point",
+    "Retention",
     "RunFolder",
     "RunState",
     "SqlStore",

@@ -42,6 +42,10 @@ class Database(ABC):
     def ended_twice(self, error: IntegrityError) -> bool:
         """Whether it says that a job would end a second time."""
 
+    @abstractmethod
+    def size(self, connection: Connection) -> int:
+        """Bytes on disk."""
+
     def fault(self, connection: Connection) -> str | None:
         """What the database's own check finds wrong, or None."""
         return None

@@ -91,6 +91,10 @@ class SqlStore(Store):
         """Who is running this run now, or None: on this host by its lock, on another by its last sign of life."""
         return self._reader.driver(self._ttl)
 
+    def log_bytes(self) -> int:
+        """Bytes that the run's tables take on their disk."""
+        return self._reader.size()
+
     # ------------------------------------------------------------------------------------------------------- writing
     def _take_over(self) -> None:
         """Check everything while nothing has been written, then take the lease."""

@@ -188,6 +188,11 @@ class PostgresSchema(Database):
     def ended_twice(self, error: IntegrityError) -> bool:
         return getattr(getattr(error.orig, "diag", None), "constraint_name", None) == "events_ended_key"
 
+    @overrides
+    def size(self, connection: Connection) -> int:
+        total = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class WHERE relkind = 'r' AND relnamespace"
+        return int(connection.exec_driver_sql(f"{total} = '{self.schema}'::regnamespace").scalar_one())
+
     def check(self) -> None:
         """
         Raises:

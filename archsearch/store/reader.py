@@ -52,6 +52,9 @@ class Reader:
         alive = row.owner and row.host != lease.this_host() and abs(time.time() - row.heartbeat) < ttl
         return lease.Driver(row.pid or 0, str(row.host), "unknown") if alive else None
 
+    def size(self) -> int:
+        return self._ask(self._database.size)
+
     def rows(self, after: int) -> Iterator[Checked]:
         reached = after
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -24,6 +25,9 @@ class RunSection(Section):
     artifacts: str | None = Field(None, min_length=1)
     """Where weights and checkpoints go: a folder or an fsspec URL (s3://bucket/prefix); none: the run's folder. Credentials
     come from the environment of each process (AWS_ACCESS_KEY_ID..., AWS_ENDPOINT_URL) and are never stored."""
+    keep: Literal["frontier", "pool", "all"] = "all"
+    """Whose weights are kept: the points on frontier and in band, with what these were grown from; every point's; or all, also
+    what search tasks learned. Nothing goes that a waiting or running job needs."""
 
     @field_validator("store")
     @classmethod

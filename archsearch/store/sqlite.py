@@ -160,6 +160,10 @@ class SqliteFile(Database):
         return "events.ended" in str(error.orig)
 
     @overrides
+    def size(self, connection: Connection) -> int:
+        return sum(path.stat().st_size for path in (self._path, self._folder.wal) if path.exists())
+
+    @overrides
     def fault(self, connection: Connection) -> str | None:
         """What SQLite's own check finds wrong with pages, rows and indexes. Reads the whole file."""
         found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
