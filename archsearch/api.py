@@ -86,7 +86,16 @@ def search(
     simulated = executor is not None
     with followed(config, folder, callbacks, observer, simulated=simulated) as watching:
         about = {"directory": os.getcwd(), "simulated": simulated}
-        outcome = begin(made, folder, about=about, warm=warm, executor=executor, observer=watching, reached=reached)
+        outcome = begin(
+            made,
+            folder,
+            about=about,
+            store=config["run"].store,
+            warm=warm,
+            executor=executor,
+            observer=watching,
+            reached=reached,
+        )
     return Run(folder, outcome)
 
 

@@ -14,7 +14,7 @@ from archsearch.jobs import InputError
 from archsearch.store import IncompleteRun, RunFolder, open_store
 
 #: Sections, and single keys, that may change: how long, where, who follows it; never what is searched.
-RESUMABLE = frozenset({"budget", "resources", "cluster", "tracking", "search.max_hull_points", "search.confirm"})
+RESUMABLE = frozenset({"budget", "resources", "cluster", "tracking", "search.max_hull_points", "search.confirm", "run.keep"})
 
 #: Where the run's folder lies was said by whoever names it.
 _ELSEWHERE = frozenset({"run.name", "run.dir"})

@@ -22,7 +22,7 @@ from archsearch.report.evaluation import write_evaluation
 from archsearch.run import Run, evaluation_of, load_network, load_run
 from archsearch.searchers.evaluation import Entrant, FinalEvaluation
 from archsearch.session import Plan, begin, go_on, load_data, same_data
-from archsearch.store import RunFolder
+from archsearch.store import RunFolder, database_url
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,7 +97,7 @@ def evaluate(
     """
     of = load_run(run.path if isinstance(run, Run) else run)
     folder = _folder(of, name)
-    earlier = Run(folder) if folder.db.exists() else None
+    earlier = Run(folder) if folder.made else None
     chosen = _chosen(of, points, top, earlier)
     config = _config(of, overrides)
     about = {"of": of.meta["id"], "points": chosen, "settings": config["evaluation"].model_dump(mode="json")}
@@ -108,7 +108,7 @@ def evaluate(
     made = same_data(_plan(of, config, chosen), of.folder, of.meta)
     if earlier is None:
         meta = {"directory": of.meta["directory"], "simulated": False, "evaluation": {**about, **_axes(config)}}
-        outcome = begin(made, folder, about=meta, observer=observer, reached=reached)
+        outcome = begin(made, folder, about=meta, store=database_url(of.folder), observer=observer, reached=reached)
     else:
         outcome = go_on(made, folder, earlier.meta, changes={}, observer=observer, reached=reached)
     if observer:

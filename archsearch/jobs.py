@@ -217,6 +217,7 @@ class EventKind(StrEnum):
     CANCELLED = "cancelled"  # data: {attempt, reason, seconds, device_seconds}
     PRUNED = "pruned"
     REPORTED = "reported"  # data: {waiting: {asked, exists}}: no node has what the job asks for, None: no longer; or {slots: n}
+    COLLECTED = "collected"  # data: {keys: [...], bytes}: artifacts that nothing needs any more, about to be deleted
     BUDGET = "budget"  # data: {set: {path: value}} or {exhausted: name} or {resumed: {...}}
     STOPPED = "stopped"  # data: {state: done|failed|interrupted, reason}
 

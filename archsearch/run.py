@@ -28,11 +28,14 @@ class Run:
         with open_store(folder, write=False) as store:
             self.meta: Mapping[str, Any] = store.meta
             self.driver = store.driver()  # who runs it now, if anyone does
+            log = store.log_bytes()
             self.state = RunState()
             self.session: Mapping[str, Any] = {}  # what the latest driver said of itself
             for event in store.events():
                 self.state.apply(event)
                 self.session = event.data.get("session", self.session) if event.kind is EventKind.BUDGET else self.session
+        kept = 0 if self.meta.get("simulated") else self.state.artifact_bytes
+        self.disk = {"artifacts": kept, "log": log}  # bytes
         self.config = _configuration(self.meta, self.state)
 
     @property
@@ -72,6 +75,7 @@ class Run:
             "waiting": waiting,
             "slots": {"total": state.slots or 0, "busy": counts[JobState.RUNNING]},
             "device_seconds": state.device_seconds,
+            "disk": self.disk,
             "events": state.last_number,
             "warm_from": self.meta.get("warm_from"),
         }
@@ -86,6 +90,10 @@ class Run:
             StoreDamaged: the weights are not those that were written.
         """
         found = self.state.point(point)
+        if found is not None and found.weights is None:
+            raise InputError(
+                f"{self.path.name} has not kept the weights of point {point} (run.keep: {self.config['run'].keep})"
+            )
         if found is None or found.weights is None:
             raise InputError(f"{self.path.name} has no point {point}. Points: {', '.join(str(p.id) for p in self.points())}.")
         return load_network(self, found.arch, found.weights)

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,8 +25,17 @@ from archsearch.config import Config
 from archsearch.jobs import Executor, InputError, Searcher
 from archsearch.registry import SEARCHERS
 from archsearch.run import artifacts_root, evaluations_in, frontier_settings, write_run_report
-from archsearch.searchers.base import Surroundings
-from archsearch.store import Artifacts, RunFolder, SqlStore, create_run, open_store, refuse_present
+from archsearch.searchers.base import FrontierSearcher, Surroundings
+from archsearch.store import (
+    Artifacts,
+    Retention,
+    RunFolder,
+    SqlStore,
+    create_run,
+    open_store,
+    refuse_present,
+    refuse_unreachable,
+)
 from archsearch.tracking import About, Callback, tracked
 from archsearch.warm_start import WarmStart
 
@@ -106,6 +116,7 @@ def begin(
     folder: RunFolder,
     *,
     about: Mapping[str, Any],
+    store: str | None = None,
     warm: WarmStart | None = None,
     executor: Callable[[Plan], Executor] | None = None,
     observer: Observer | None = None,
@@ -115,6 +126,7 @@ def begin(
 
     Args:
         about: what else the run's description says, such as the directory in which a relative ``data.path`` begins.
+        store: URL of the PostgreSQL database that gets the run's log; without it, it is a file in the folder.
         warm: what the run takes from an earlier one; its weights are copied before the run exists.
         executor: makes a simulated executor, instead of the one that the configuration names.
 
@@ -123,6 +135,7 @@ def begin(
     """
     config = made.config
     meta = {
+        "id": uuid.uuid4().hex,
         "name": folder.name,
         "seed": config["run"].seed,
         "dataset": {"name": made.dataset.name, "hash": made.dataset.hash, "classes": made.dataset.classes},
@@ -132,18 +145,22 @@ def begin(
         **about,
     }
     refuse_present(folder)
+    refuse_unreachable(store)
+    if (root := artifacts_root(config, folder)) != folder.url:
+        Artifacts(root).claim(meta["id"], new=True)
+    text = configuration.without(config.source_text, "run.store")  # the run's folder says where; passwords are not kept
     with contextlib.ExitStack() as stack:
         if executor is None:
             slots = stack.enter_context(open_executor(made, folder, observer, reached))
         else:
             slots = stack.enter_context(contextlib.closing(executor(made)))
         say = observer.on_message if observer else lambda text: None
-        events = warm.copy(Artifacts(artifacts_root(config, folder), reached=reached), say) if warm else []
+        events = warm.copy(Artifacts(root, reached=reached), say) if warm else []
         reached("create.before")
-        create_run(folder, config_text=configuration.without_secrets(config.source_text), meta=meta, events=events)
+        create_run(folder, config_text=configuration.without_secrets(text), meta=meta, events=events, store=store)
         reached("create.after")
-        store = stack.enter_context(open_store(folder, write=True, reached=reached))
-        return drive(store, slots, made, {}, observer, reached)
+        log = stack.enter_context(open_store(folder, write=True, reached=reached))
+        return drive(log, slots, made, {}, observer, reached)
 
 
 def go_on(
@@ -186,18 +203,22 @@ def drive(
     config, folder = made.config, store.folder
     budget = config["budget"]
     artifacts = Artifacts(artifacts_root(config, folder), reached=reached)
+    if artifacts.url != folder.url:
+        artifacts.claim(store.meta["id"])
     loop = RunLoop(
         store,
         artifacts,
         made.searcher,
         config["cluster"],
+        retention=_retention(config, made.searcher),
+        disk=None if budget.disk_gb is None else budget.disk_gb * 1e9,
         wall_clock=budget.wall_clock,
         drain=budget.when_reached == "drain",
         resources=config["resources"].by_stage(),
         observer=observer,
         reached=reached,
     )
-    artifacts.collect({ref.key for record in loop.state.jobs.values() for ref in record.artifacts.values()})
+    artifacts.collect(loop.state.artifact_keys())
     session = {
         "executor": executor.name,
         "slots": executor.slots()["total"],
@@ -213,6 +234,14 @@ def drive(
         if observer:
             observer.on_report(files)
     return outcome
+
+
+def _retention(config: Config, searcher: Searcher) -> Retention | None:
+    keep = config["run"].keep
+    if keep == "all" or not isinstance(searcher, FrontierSearcher):
+        return None
+    frontier = searcher.pool.frontier
+    return Retention(keep, lambda: {*frontier.front(), *frontier.band()})
 
 
 def followed(

@@ -23,3 +23,12 @@ Server = Annotated[
     str,
     typer.Option("--address", metavar="URL", envvar="ARCHSEARCH_ADDRESS", help="The cluster's job server, http://HEAD:8265."),
 ]
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: 512 bytes, 1.21 MiB."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
+        count /= 1024
+    return f"{count:.3g} TiB"

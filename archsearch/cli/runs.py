@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from archsearch.cli.options import Json
+from archsearch.cli.options import Json, size_text
 from archsearch.jobs import ArchsearchError, InputError
 
 EXAMPLES = """
@@ -163,11 +163,13 @@ def _list(directory: Path, *, json: bool) -> None:
     if not rows:
         print(f"no runs in {directory}; `archsearch search CONF` makes one")
         return
-    table = _table("run", "state", "points", "frontier", "best error")
+    table = _table("run", "state", "points", "frontier", "best error", "disk")
     for row in rows:
         best = row.get("best")
         error = f"{best['error']:.2%}" if best else ""
-        table.add_row(Path(row["run"]).name, row["state"], str(row.get("points", "")), str(len(row.get("frontier", []))), error)
+        disk = size_text(sum(row["disk"].values())) if "disk" in row else ""
+        frontier = str(len(row.get("frontier", [])))
+        table.add_row(Path(row["run"]).name, row["state"], str(row.get("points", "")), frontier, error, disk)
     Console().print(table)
 
 

@@ -6,13 +6,15 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from archsearch.cli.options import size_text
 from archsearch.jobs import ArchsearchError, InputError, StoreBusy, StoreDamaged, StoreUnavailable
 from archsearch.store import IncompleteRun, RunFolder, list_runs
+from archsearch.store.database import Database, database_of
 from archsearch.store.lease import FileLock
 
 #: The paths, below a run's folder, of what archsearch writes there. Its evaluations are runs of their own.
@@ -20,8 +22,9 @@ OWN = re.compile(
     r"""(?:.*/)?\.writing-[0-9a-f]{32}  # left by a write that was cut short
     | evaluations(?:/[A-Za-z0-9_][\w.-]*)?
     | (?:evaluations/[A-Za-z0-9_][\w.-]*/)?
-      (?: run\.db(?:\.new)?(?:-wal|-shm|-journal)? | HEAD | lock | config\.yaml
+      (?: run\.db(?:\.new)?(?:-wal|-shm|-journal)? | store\.json(?:\.new)? | HEAD | lock | config\.yaml
         | artifacts(?:/\d{6,}(?:/\d+(?:/[A-Za-z0-9_][\w.-]*)?)?)?
+        | OWNER | signs(?:/[0-9a-f]{32})?
         | checkpoints(?:/\d{6,}(?:/\d+\.ckpt)?)?
         | full_pool\.tsv | pareto_(?:front_summary|eps_summary|xy)\.tsv
         | convex_hull\.png | seed_models_madds\.png | model_gallery_accuracy_[a-z_]+\.png
@@ -36,20 +39,25 @@ OWN = re.compile(
 
 @dataclass(frozen=True)
 class Removal:
-    """One run that is about to be deleted, and is held meanwhile. ``elsewhere``: where weights lie that stay, if any do."""
+    """One run that is about to be deleted, and is held meanwhile. ``elsewhere``: where weights lie that stay, if any do;
+    ``databases``: its own and its evaluations'."""
 
     folder: RunFolder
+    databases: Sequence[Database]
     state: str
     files: int
     size: str
     elsewhere: str | None
 
     def carry_out(self) -> None:
-        """Delete the folder. It loses its name first, so that a run is there whole or not at all.
+        """Delete the folder. It loses its name first, so that a run is there whole or not at all; before that its tables on a
+        server are deleted, so that they are never left without a folder that names them.
 
         Raises:
-            StoreUnavailable: the folder cannot be renamed, or something in it cannot be deleted.
+            StoreUnavailable: the server cannot be reached, the folder cannot be renamed, or something in it cannot be deleted.
         """
+        for database in self.databases:
+            database.drop()
         path = self.folder.path
         gone = path.with_name(f".removing-{path.name}-{uuid.uuid4().hex[:8]}")
         try:
@@ -94,12 +102,16 @@ def removal(path: Path, *, force: bool) -> Iterator[Removal]:
     with ExitStack() as held:
         for each in (folder, *list_runs(folder.evaluations)):  # also of a run that cannot be read
             held.callback(FileLock(each.lock, patience=0.0).release)
+        databases = []
+        for each in (folder, *list_runs(folder.evaluations)):
+            with suppress(StoreDamaged):
+                databases.append(database_of(each))
         names, total = _contents(folder.path)
         foreign = [name for name in names if not OWN.fullmatch(name)]
         if foreign and not force:
             listed = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
             raise InputError(f"{folder.path} holds what is not the run's own: {listed}. Move it away, or say --force.")
-        yield Removal(folder, state, len(names), _size(total), elsewhere)
+        yield Removal(folder, databases, state, len(names), size_text(total), elsewhere)
 
 
 def _contents(root: Path) -> tuple[list[str], int]:
@@ -121,11 +133,3 @@ def _contents(root: Path) -> tuple[list[str], int]:
                 names.append(relative)
                 total += os.lstat(full).st_size
     return names, total
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count:.0f} bytes"
-        count /= 1024
-    return f"{count:.3g} TiB"

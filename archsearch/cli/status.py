@@ -49,6 +49,7 @@ def _show(console: object, run: object, summary: dict[str, object]) -> None:
     from rich.console import Console
 
     from archsearch.api import Run, frontier_settings
+    from archsearch.cli.options import size_text
     from archsearch.cluster.placement import in_words
     from archsearch.report import frontier_table
 
@@ -60,6 +61,8 @@ def _show(console: object, run: object, summary: dict[str, object]) -> None:
     for about in run.summary()["waiting"]:
         text = f"job {about['job']} {about['stage']} waits for a node: {in_words(about)}"
         console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    weights, log = size_text(run.disk["artifacts"]), size_text(run.disk["log"])
+    console.print(f"disk  weights {weights}  log {log}", highlight=False)
     points = run.points()
     if points:
         console.print(frontier_table(points, **frontier_settings(run.config)))

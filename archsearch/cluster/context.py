@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from overrides import overrides
 
@@ -25,6 +25,8 @@ from archsearch.jobs import (
 )
 from archsearch.registry import WORKS
 from archsearch.store import Artifacts, plain
+
+T = TypeVar("T")
 
 #: Seconds between two signs of life of one attempt.
 BEAT = 0.5
@@ -62,19 +64,31 @@ class AttemptContext(Context):
 
     @overrides
     def load(self, ref: ArtifactRef) -> bytes:
-        return self._artifacts.load(ref)
+        return self._patiently(lambda: self._artifacts.load(ref))
 
     @overrides
     def save(self, name: str, payload: bytes) -> ArtifactRef:
-        return self._artifacts.save(self.job.id, self.job.attempt, name, payload)
+        return self._patiently(lambda: self._artifacts.save(self.job.id, self.job.attempt, name, payload))
 
     @overrides
     def load_checkpoint(self) -> bytes | None:
-        return self._artifacts.load_checkpoint(self.job.id, self.job.attempt)
+        return self._patiently(lambda: self._artifacts.load_checkpoint(self.job.id, self.job.attempt))
 
     @overrides
     def save_checkpoint(self, payload: bytes) -> None:
-        self._artifacts.save_checkpoint(self.job.id, self.job.attempt, payload)
+        self._patiently(lambda: self._artifacts.save_checkpoint(self.job.id, self.job.attempt, payload))
+
+    def _patiently(self, step: Callable[[], T]) -> T:
+        """Do it, however long the artifact store is full or gone: what was trained is not thrown away for that."""
+        pause = 0.2
+        while True:
+            try:
+                return step()
+            except StoreUnavailable as error:
+                if self._post({"paused": f"{error} (trying again in {pause:.1f} s)"}):
+                    raise Interrupted from error
+            time.sleep(pause)
+            pause = min(10.0, 2 * pause)
 
     @overrides
     def report(self, **progress: JSON) -> None:
@@ -98,8 +112,6 @@ def perform(job: Job, context: AttemptContext, node: str) -> Completion:
         outcome = Failure(FailureKind.NON_FINITE, str(error))
     except StoreDamaged as error:
         outcome = Failure(FailureKind.DAMAGED, str(error))
-    except StoreUnavailable as error:
-        outcome = Failure(FailureKind.LOST, f"the artifact store is not there at the moment: {error}")
     except MemoryError as error:
         outcome = Failure(FailureKind.HOST_MEMORY, f"out of host memory: {error}", _trace())
     except Exception as error:

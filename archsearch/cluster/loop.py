@@ -31,7 +31,7 @@ from archsearch.jobs import (
     Store,
     StoreUnavailable,
 )
-from archsearch.store import Artifacts, RunState, as_stored, plain
+from archsearch.store import Artifacts, Retention, RunState, as_stored, plain
 
 #: Seconds between two signs that the driver lives, for drivers on other hosts.
 HEARTBEAT = 10.0
@@ -57,6 +57,8 @@ class RunLoop:
 
     Args:
         store, artifacts: the run's, opened for writing.
+        retention: says which artifacts are to be dropped.
+        disk: bytes of artifacts after which nothing new is tried, or None.
         wall_clock: seconds that drivers may spend on the run in all, or None.
         drain: whether running jobs may finish when a budget is used up.
         resources: what jobs of a stage hold, for those whose resources ``resume --set`` changes.
@@ -70,6 +72,8 @@ class RunLoop:
         searcher: Searcher,
         policy: ClusterSection,
         *,
+        retention: Retention | None = None,
+        disk: float | None = None,
         wall_clock: float | None = None,
         drain: bool = True,
         resources: Mapping[Stage, Resources] | None = None,
@@ -80,6 +84,8 @@ class RunLoop:
         self.artifacts = artifacts
         self.searcher = searcher
         self.policy = policy
+        self.retention = retention
+        self.disk = disk
         self.wall_clock = wall_clock
         self.drain = drain
         self.resources = resources or {}
@@ -124,6 +130,7 @@ class RunLoop:
                 self._start()
                 outcome = self._outcome()
             self._flush()
+            self._collect()
             if outcome is not None:
                 self._emit(EventKind.STOPPED, None, {"state": outcome.state, "reason": outcome.reason})
                 self._flush()
@@ -180,6 +187,15 @@ class RunLoop:
             self.executor.submit(job)
             self.reached("submit.after")
 
+    def _collect(self) -> None:
+        """Drop what nothing needs any more: first said in the history, so that no kill leaves a name without its artifact."""
+        if self.retention is not None and (found := self.retention.due(self.state)):
+            self._emit(EventKind.COLLECTED, None, {"keys": sorted(found), "bytes": sum(found.values())})
+            self._flush()
+            self.reached("collect")
+            with contextlib.suppress(StoreUnavailable):  # the next resume finds them too
+                self.artifacts.drop(list(found))
+
     def _commit(self) -> None:
         pause = 0.2
         while True:
@@ -231,6 +247,8 @@ class RunLoop:
     def take_progress(self, item: Progress) -> bool:
         """Take a sign of life; returns whether the job is to stop."""
         self.attempts.sign(item, self.executor.now())
+        if "paused" in item.data:
+            self._say(f"job {item.job} paused: {item.data['paused']}")
         if self.observer:
             self.observer.on_tick(self)
         return self.stopping
@@ -244,6 +262,9 @@ class RunLoop:
                 self.store.heartbeat()
         if self.wall_clock is not None and self.ledger.spent(now) >= self.wall_clock and self.searcher.done is None:
             self._emit(EventKind.BUDGET, None, {"exhausted": f"budget.wall_clock = {self.wall_clock:g} s used up"})
+        if self.disk is not None and self.state.artifact_bytes >= self.disk and self.searcher.done is None:
+            limit, used = self.disk / 1e9, self.state.artifact_bytes / 1e9
+            self._emit(EventKind.BUDGET, None, {"exhausted": f"budget.disk_gb = {limit:g} used up ({used:.3g} GB of weights)"})
         self.attempts.give_up_stalled(now)
         if time.monotonic() - self._reported > REPORT:
             self._reported = time.monotonic()

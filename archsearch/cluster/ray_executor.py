@@ -23,6 +23,7 @@ from archsearch.cluster.context import AttemptContext, perform
 from archsearch.cluster.placement import Board, asked_for, existing
 from archsearch.cluster.ray_nodes import Nodes
 from archsearch.cluster.section import ClusterSection
+from archsearch.cluster.shared_storage import refuse_unshared
 from archsearch.cluster.sharing import share
 from archsearch.jobs import (
     JSON,
@@ -129,12 +130,13 @@ class RayExecutor(Executor):
             say: told what the user should know.
 
         Raises:
-            ArchsearchError: no cluster answers at that address.
+            ArchsearchError: no cluster answers at that address, or ``root`` is not the same place on each of its nodes.
         """
         self._say = say
         self._limit = policy.slots if policy.slots != "auto" and policy.address != "local" else None
         self._ahead = policy.ahead
         self._connect(policy.address, None if policy.slots == "auto" else policy.slots)
+        refuse_unshared(root)
         self._root = root
         self._kinds = {"train": [wants for stage, wants in resources.items() if stage is not Stage.SEARCH]}
         self._kinds["search"] = [wants for stage, wants in resources.items() if stage is Stage.SEARCH]

@@ -1,7 +1,7 @@
 """Run configurations: YAML with includes, environment variables and overrides, checked by sections that the rooms own."""
 
 from archsearch.config.editor_schema import schema
-from archsearch.config.loading import Config, from_snapshot, from_values, load, parse_override
+from archsearch.config.loading import Config, from_snapshot, from_values, load, parse_override, without
 from archsearch.config.portable import left_open, portable_text, without_secrets
 from archsearch.config.secrets import masked
 from archsearch.config.section import Duration, Section, Size, parse_duration
@@ -22,5 +22,6 @@ __all__ = [
     "plain",
     "portable_text",
     "schema",
+    "without",
     "without_secrets",
 ]

@@ -118,6 +118,21 @@ def from_snapshot(
     return _check(file, root, overrides, problems, expanded=expanded, settable=settable, strict=strict)
 
 
+def without(text: str, key: str) -> str:
+    """A snapshot (``Config.source_text``) that no longer says what one of its keys is.
+
+    Raises:
+        InputError: the text is no configuration.
+    """
+    problems: list[Problem] = []
+    root, path = yaml_text.parse(text, "config.yaml", problems), tree.undotted(key)
+    if problems:
+        raise report("config.yaml", problems)
+    if tree.find(root, path) is None:
+        return text
+    return yaml_text.dump(tree.plain(tree.put(root, path, Node(None, root.place)), lambda template, *_: template))
+
+
 def parse_override(text: str) -> tuple[KeyPath, Node]:
     """``"a.b=c"`` as a path and a value.
 

@@ -27,6 +27,9 @@ class BudgetSection(Section):
     compute: PositiveFloat | None = Field(
         None, description="end after this many multiply-adds of training and search tasks, e.g. 2e13: the same on every machine"
     )
+    disk_gb: PositiveFloat | None = Field(
+        None, description="end once the weights that are kept (run.keep) take so many 1e9 bytes"
+    )
     when_reached: Literal["drain", "cancel"] = Field(
         "drain", description="running jobs are let finish, or cancelled; what has finished is kept either way"
     )

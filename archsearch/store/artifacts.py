@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import uuid
 from collections.abc import Callable, Collection
 
 from archsearch.jobs import ArtifactRef, InputError, StoreDamaged
@@ -15,6 +16,7 @@ from archsearch.store.files import Files
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _CHECKPOINT = re.compile(r"checkpoints/[0-9]{6,}/([0-9]+)\.ckpt")
+_OWNER = "OWNER"  # names the run that the place belongs to
 _MAGIC = b"archsearch checkpoint 1\n"
 
 
@@ -68,14 +70,48 @@ class Artifacts:
             raise StoreDamaged(f"artifact {ref.key} in {self.url} is not what was written (its SHA-256 differs)")
         return payload
 
+    def claim(self, run: str, *, new: bool = False) -> None:
+        """Check that this place belongs to the run with that id; with ``new`` it gets it, if it is nobody's yet.
+
+        Without it a run could collect what is another's: it is enough that the two share a name and ``run.artifacts``.
+
+        Raises:
+            InputError: it is another's, or nobody's.
+        """
+        owner = self._files.read(_OWNER)
+        if owner is None and new:
+            self._files.write(_OWNER, run.encode(), once=True)
+            owner = self._files.read(_OWNER)
+        if owner != run.encode():
+            raise InputError(
+                f"the artifacts in {self.url} are not this run's (file {_OWNER} there, id {run}): give another run.artifacts "
+                "or run.name"
+            )
+
+    def leave_sign(self) -> str:
+        """Write something that nobody can guess, and return it: whoever ``finds_sign`` has the same place."""
+        sign = uuid.uuid4().hex
+        self._files.write(f"signs/{sign}", sign.encode(), once=True)
+        return sign
+
+    def finds_sign(self, sign: str) -> bool:
+        """Whether the sign lies here; it is removed."""
+        found = self._files.read(f"signs/{sign}") == sign.encode()
+        self._files.remove(f"signs/{sign}")
+        return found
+
     def collect(self, keep: Collection[str], *, spare: Collection[int] = ()) -> list[str]:
         """Remove the artifacts whose keys are not in ``keep``; the keys removed, sorted. Jobs in ``spare`` are left alone:
         name those that run, since they may have written what no event names yet."""
         kept, spared = set(keep), {f"{job:06d}" for job in spare}
         removed = [key for key in self._files.keys("artifacts") if key not in kept and key.split("/")[1] not in spared]
-        for key in removed:
-            self._files.remove(key)
+        self.drop(removed)
         return removed
+
+    def drop(self, keys: Collection[str]) -> None:
+        """Remove these artifacts; those that are gone already are passed over."""
+        for key in keys:
+            self._files.remove(key)
 
     # ---------------------------------------------------------------------------------------------------- checkpoints
     def save_checkpoint(self, job: int, attempt: int, payload: bytes) -> None:

@@ -13,6 +13,9 @@ from fsspec.implementations.local import LocalFileSystem
 from archsearch.jobs import ArchsearchError, InputError, StoreUnavailable
 from archsearch.store.durable import write_durably
 
+#: Protocols of stores without folders: what is missing there is the bucket, perhaps because of a wrong letter in its name.
+_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "oss"})
+
 
 class Files:
     """Keys are relative paths with ``/``; one that would leave the root, also through a symbolic link, is refused.
@@ -80,7 +83,9 @@ class Files:
     def _pipe(self, path: str, payload: bytes, mode: str) -> None:
         try:
             self._fs.pipe_file(path, payload, mode=mode)
-        except FileNotFoundError:  # a store with real folders
+        except FileNotFoundError:  # a store with real folders; elsewhere this would make a bucket
+            if _BUCKETS.intersection([self._fs.protocol] if isinstance(self._fs.protocol, str) else self._fs.protocol):
+                raise
             self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             self._fs.pipe_file(path, payload, mode=mode)
 

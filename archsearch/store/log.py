@@ -1,4 +1,4 @@
-"""The event log of one run on SQLite: opened by one writer and any number of readers."""
+"""The event log of one run: opened by one writer and any number of readers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from archsearch.jobs import JSON, ArchsearchError, Event, EventKind, LeaseLost, Store, StoreDamaged, StoreUnavailable
-from archsearch.store import lease, sqlite
+from archsearch.store import lease
 from archsearch.store.chain import genesis, last_link, rows_of
+from archsearch.store.database import database_of
 from archsearch.store.head import HeadWriter, read_head
 from archsearch.store.paths import RunFolder
 from archsearch.store.reader import Reader, refuse_absent
-from archsearch.store.schema import EVENTS, migrate
-
-#: Seconds that a commit waits for another process's lock before it gives up for the moment.
-PATIENCE = 2.0
+from archsearch.store.schema import EVENTS, LEASE, migrate
 
 Reached = Callable[[str], None]
 
@@ -56,12 +54,13 @@ class SqlStore(Store):
         self._connection: Connection | None = None
         self._lost = self._closed = False
         refuse_absent(folder)
+        self._database = database_of(folder)
         if not write:
-            self._reader = Reader(folder, whole=whole)
+            self._reader = Reader(folder, self._database, whole=whole)
             return
         self._lock = lease.FileLock(folder.lock)
         try:
-            self._reader = Reader(folder, outdated=True)
+            self._reader = Reader(folder, self._database, outdated=True)
             self._take_over()
         except BaseException:
             self._lock.release()
@@ -92,6 +91,10 @@ class SqlStore(Store):
         """Who is running this run now, or None: on this host by its lock, on another by its last sign of life."""
         return self._reader.driver(self._ttl)
 
+    def log_bytes(self) -> int:
+        """Bytes that the run's tables take on their disk."""
+        return self._reader.size()
+
     # ------------------------------------------------------------------------------------------------------- writing
     def _take_over(self) -> None:
         """Check everything while nothing has been written, then take the lease."""
@@ -100,7 +103,7 @@ class SqlStore(Store):
             for _ in self._reader.rows(0):
                 pass
         with self._reader.snapshot(head) as connection:
-            fault = None if head.digest else sqlite.fault(connection)
+            fault = None if head.digest else self._database.fault(connection)
             if fault:
                 raise StoreDamaged(f"{fault}; the events up to {head.number} can be read")
             lease.refuse_other_host(connection, self._ttl)
@@ -113,7 +116,7 @@ class SqlStore(Store):
             with self._transaction("taking over") as connection:
                 self._epoch = lease.acquire(connection, self._ttl)
                 migrate(connection)
-            self._reader = Reader(self.folder)
+            self._reader = Reader(self.folder, self._database)
         except BaseException:
             self._disconnect()
             self._head.close()
@@ -152,9 +155,9 @@ class SqlStore(Store):
                 lease.renew(connection, self._epoch)
                 connection.execute(insert(EVENTS), rows)
         except IntegrityError as error:
-            if not sqlite.violated(error, "events.ended"):
+            if not self._database.ended_twice(error):
                 first = rows[0]["number"]
-                raise StoreDamaged(f"{self.folder.db}: event {first} is there already, and is another: {error.orig}") from error
+                raise StoreDamaged(f"{self._database}: event {first} is there already, and is another: {error.orig}") from error
             jobs = [row["ended"] for row in rows if row["ended"] is not None]
             with self._transaction("reading") as connection:
                 there = set(connection.execute(select(EVENTS.c.ended).where(EVENTS.c.ended.in_(jobs))).scalars())
@@ -199,11 +202,11 @@ class SqlStore(Store):
         with self._transaction("closing") as connection:
             lease.renew(connection, self._epoch)
             lease.clear(connection, self._epoch)
-        with sqlite.translated(self.folder.db, "closing"):
-            emptied = sqlite.emptied(self._connected())
+        with self._database.translated("closing"):
+            settled = self._database.settled(self._connected())
         self._disconnect()
-        if emptied:
-            self._head.write(*self._tip, digest=sqlite.digest(self.folder.db))
+        if settled:
+            self._head.write(*self._tip, digest=self._database.digest())
 
     def _writable(self) -> None:
         if not self._write or self._closed:
@@ -212,22 +215,18 @@ class SqlStore(Store):
             raise LeaseLost(f"the run in {self.folder.path} was taken over by another driver; nothing was written")
 
     def _check_there(self) -> None:
-        """SQLite goes on writing to a file that has been deleted; nobody would ever read it again."""
-        try:
-            now = os.stat(self.folder.db)
-            there = self._connection is None or os.path.samestat(now, self._stat)
-        except OSError:
-            there = False
-        if not there or not self._head.is_at(self.folder.head):
+        if not self._database.there() or not self._head.is_at(self.folder.head):
             raise StoreUnavailable(f"the files in {self.folder.path} are gone or were replaced: put them back, or stop the run")
 
     def _connected(self) -> Connection:
-        """The writing connection; after an error the file is opened anew and asked where it stands."""
+        """The writing connection; after an error a new one is made, and the tables are asked where they stand: a commit whose
+        answer was lost may have been carried out."""
         if self._connection is None:
-            with sqlite.translated(self.folder.db, "opening"):
-                self._connection = sqlite.connect(self.folder.db, "rw", timeout=PATIENCE).connect()
-                self._stat = os.stat(self.folder.db)
+            with self._database.translated("opening"):
+                self._connection = self._database.open()
             with self._transaction("opening") as connection:
+                # A server may still be busy with that commit: it holds the lease's row until it is decided.
+                connection.execute(select(LEASE.c.epoch).with_for_update())
                 self._tip = last_link(connection, genesis(self.meta))
         return self._connection
 
@@ -241,7 +240,7 @@ class SqlStore(Store):
     def _transaction(self, doing: str) -> Iterator[Connection]:
         try:
             connection = self._connected()
-            with sqlite.translated(self.folder.db, doing), connection.begin():
+            with self._database.translated(doing), connection.begin():
                 yield connection
         except StoreUnavailable:
             self._disconnect()

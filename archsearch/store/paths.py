@@ -32,6 +32,16 @@ class RunFolder:
         return self.path / "run.db-wal"
 
     @property
+    def pointer(self) -> Path:
+        """Names the PostgreSQL database that holds the run's tables, instead of ``db`` (see ``archsearch.store.postgres``)."""
+        return self.path / "store.json"
+
+    @property
+    def made(self) -> bool:
+        """Whether a run was made here: its tables exist, or did."""
+        return self.db.exists() or self.pointer.exists()
+
+    @property
     def head(self) -> Path:
         """The last event's number, outside the database (see ``archsearch.store.head``)."""
         return self.path / "HEAD"
@@ -70,7 +80,7 @@ class RunFolder:
     @property
     def started(self) -> bool:
         """Whether a run's creation has begun here; ``open_store`` says whether it is whole."""
-        return self.head.exists() or self.db.exists()
+        return self.head.exists() or self.made
 
 
 def list_runs(directory: str | os.PathLike[str]) -> list[RunFolder]:

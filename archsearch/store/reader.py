@@ -9,9 +9,10 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
-from archsearch.jobs import Event, EventKind, InputError, StoreDamaged, StoreUnavailable
-from archsearch.store import lease, sqlite
+from archsearch.jobs import Event, EventKind, InputError, StoreDamaged
+from archsearch.store import lease
 from archsearch.store.chain import Checked, Link, checked, checked_apart, event_of, genesis
+from archsearch.store.database import Database
 from archsearch.store.head import Head, read_head
 from archsearch.store.paths import RunFolder
 from archsearch.store.schema import EVENTS, check_version, read_meta
@@ -27,10 +28,10 @@ class Reader:
     """Reads one run. ``outdated``: its writer will migrate it, so an older schema version is no error. ``whole``: see
     ``open_store``."""
 
-    def __init__(self, folder: RunFolder, *, outdated: bool = False, whole: bool = True) -> None:
+    def __init__(self, folder: RunFolder, database: Database, *, outdated: bool = False, whole: bool = True) -> None:
         self.folder = folder
+        self._database = database
         self._whole = whole
-        self._digest_of: Head | None = None  # the closing whose digest was found right
         self.meta = self._ask(read_meta)
         check_version(int(self.meta["schema_version"]), write=outdated)
 
@@ -50,6 +51,9 @@ class Reader:
         row = self._ask(lease.lease_row)
         alive = row.owner and row.host != lease.this_host() and abs(time.time() - row.heartbeat) < ttl
         return lease.Driver(row.pid or 0, str(row.host), "unknown") if alive else None
+
+    def size(self) -> int:
+        return self._ask(self._database.size)
 
     def rows(self, after: int) -> Iterator[Checked]:
         reached = after
@@ -75,33 +79,14 @@ class Reader:
 
     @contextmanager
     def snapshot(self, head: Head) -> Iterator[Connection]:
-        """A reading connection that sees one state. A cleanly closed file is read as it lies, without a trace, and must
-        have the digest that it was closed with; beside a writer, or after one was killed, its log is read too."""
-        folder = self.folder
+        """A reading connection that sees one state (see ``Database.reading``)."""
         try:
-            if head.digest and self._whole:
-                self._check_digest(head)
-            with sqlite.translated(folder.db, "reading"):
-                engine = sqlite.connect(folder.db, "immutable" if head.digest else "ro")
-                with engine.connect() as connection, connection.begin():
-                    yield connection
+            with self._database.reading(head, whole=self._whole) as connection:
+                yield connection
         except StoreDamaged as error:
-            raise StoreDamaged(str(error) if str(folder.path) in str(error) else f"{folder.db}: {error}") from error.__cause__
-
-    def _check_digest(self, head: Head) -> None:
-        if head == self._digest_of:
-            return
-        folder = self.folder
-        try:
-            found, log = sqlite.digest(folder.db), folder.wal.stat().st_size if folder.wal.exists() else 0
-        except FileNotFoundError as error:
-            raise StoreDamaged(f"{folder.db} is missing; HEAD names event {head.number}") from error
-        except OSError as error:
-            raise StoreUnavailable(f"{folder.db} cannot be read: {error}") from error
-        if found != head.digest or log:
-            where = folder.wal if log else folder.db
-            raise StoreDamaged(f"{where} was changed after the run was closed with event {head.number}: restore it from a copy")
-        self._digest_of = head
+            if str(self.folder.path) in str(error) or str(self._database) in str(error):
+                raise
+            raise StoreDamaged(f"{self._database}: {error}") from error.__cause__
 
     def _reopened(self, head: Head) -> bool:
         """Whether a writer opened the file while it was being read as a closed one."""
@@ -124,7 +109,7 @@ def refuse_absent(folder: RunFolder) -> None:
         InputError: no run is there; ``IncompleteRun``: one whose creation was cut short.
         StoreDamaged: one whose database is missing.
     """
-    if folder.db.exists():
+    if folder.made:
         return
     if not folder.head.exists():
         raise InputError(f"there is no run in {folder.path}: expected a folder that `archsearch search` made")

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from overrides import overrides
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from archsearch.jobs import StoreDamaged, StoreUnavailable
+from archsearch.store.database import Database
+from archsearch.store.head import Head
+from archsearch.store.paths import RunFolder
+
+#: Seconds that a commit waits for another process's lock before it gives up for the moment.
+PATIENCE = 2.0
 
 #: Primary result codes that say nothing about the stored bytes: what was asked can be asked again.
 _PASSING = {
@@ -80,25 +88,94 @@ def translated(path: Path, doing: str) -> Iterator[None]:
         raise StoreUnavailable(f"{path} is not available ({doing}): {reason}: {cause}") from error
 
 
-def violated(error: IntegrityError, constraint: str) -> bool:
-    """Whether that column's uniqueness was violated, as ``table.column``."""
-    return constraint in str(error.orig)
-
-
-def fault(connection: Connection) -> str | None:
-    """What SQLite's own check finds wrong with pages, rows and indexes, or None. Reads the whole file."""
-    found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
-    return None if found == "ok" else str(found)
-
-
-def emptied(connection: Connection) -> bool:
-    """Move the write-ahead log into the file and truncate it; False when a reader stands in the way."""
-    driver = connection.connection.driver_connection  # past SQLAlchemy, which would begin a transaction first
-    busy = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] if driver is not None else 1
-    return bool(busy == 0)
-
-
 def digest(path: Path) -> str:
     """SHA-256 (hex) of the file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class SqliteFile(Database):
+    """``run.db`` in the run's folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._path = folder.db
+        self._digest_of: Head | None = None  # the closing whose digest was found right
+        self._stat: os.stat_result | None = None
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    @overrides
+    def reading(self, head: Head, *, whole: bool) -> AbstractContextManager[Connection]:
+        return self._reading(head, whole)
+
+    @contextmanager
+    def _reading(self, head: Head, whole: bool) -> Iterator[Connection]:
+        """A cleanly closed file is read as it lies, without a trace, and must have the digest that it was closed with; beside
+        a writer, or after one was killed, its log is read too."""
+        if head.digest and whole:
+            self._check_digest(head)
+        with translated(self._path, "reading"):
+            engine = connect(self._path, "immutable" if head.digest else "ro")
+            with engine.connect() as connection, connection.begin():
+                yield connection
+
+    def _check_digest(self, head: Head) -> None:
+        if head == self._digest_of:
+            return
+        log = self._folder.wal
+        try:
+            found, size = digest(self._path), log.stat().st_size if log.exists() else 0
+        except FileNotFoundError as error:
+            raise StoreDamaged(f"{self} is missing; HEAD names event {head.number}") from error
+        except OSError as error:
+            raise StoreUnavailable(f"{self} cannot be read: {error}") from error
+        if found != head.digest or size:
+            where = log if size else self._path
+            raise StoreDamaged(f"{where} was changed after the run was closed with event {head.number}: restore it from a copy")
+        self._digest_of = head
+
+    @overrides
+    def open(self) -> Connection:
+        connection = connect(self._path, "rw", timeout=PATIENCE).connect()
+        self._stat = os.stat(self._path)
+        return connection
+
+    @overrides
+    def translated(self, doing: str) -> AbstractContextManager[None]:
+        return translated(self._path, doing)
+
+    @overrides
+    def there(self) -> bool:
+        """SQLite goes on writing to a file that has been deleted; nobody would ever read it again."""
+        try:
+            now = os.stat(self._path)
+        except OSError:
+            return False
+        return self._stat is None or os.path.samestat(now, self._stat)
+
+    @overrides
+    def ended_twice(self, error: IntegrityError) -> bool:
+        return "events.ended" in str(error.orig)
+
+    @overrides
+    def size(self, connection: Connection) -> int:
+        return sum(path.stat().st_size for path in (self._path, self._folder.wal) if path.exists())
+
+    @overrides
+    def fault(self, connection: Connection) -> str | None:
+        """What SQLite's own check finds wrong with pages, rows and indexes. Reads the whole file."""
+        found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+        return None if found == "ok" else str(found)
+
+    @overrides
+    def settled(self, connection: Connection) -> bool:
+        """Move the write-ahead log into the file and truncate it; False when a reader stands in the way."""
+        driver = connection.connection.driver_connection  # past SQLAlchemy, which would begin a transaction first
+        busy = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] if driver is not None else 1
+        return bool(busy == 0)
+
+    @overrides
+    def digest(self) -> str:
+        return digest(self._path)

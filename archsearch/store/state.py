@@ -46,7 +46,8 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A trained architecture of the pool. ``arch`` is its JSON; ``parent`` the id of the point that it grew from;
+    """A trained architecture of the pool. ``arch`` is its JSON; ``parent`` the id of the point that it grew from; ``weights``
+    None if they were not kept;
     ``metrics`` those of its training, with those of its test where there was one, and ``confirmations``, those of its
     trainings with other seeds once such have ended (see ``search.confirm``); ``sampling_count`` how often it was
     chosen as a parent; ``origin`` is ``{run, id, point}`` of the earlier run that it was taken from, if it was."""
@@ -67,7 +68,8 @@ class RunState:
     ``jobs``: records by id, in the order asked. ``counts``: jobs by state. ``stopped``: data of the last ``stopped`` event
     unless the run went on. ``settings``: values that ``budget`` events set, by path. ``device_seconds``: the sum over all jobs.
     ``waiting``: submitted jobs that no node of the cluster can hold, with what each ``asked`` for and what ``exists``.
-    ``slots``: those of the cluster, as the driver last said.
+    ``slots``: those of the cluster, as the driver last said. ``collected``: keys of artifacts that were given up (see
+    ``archsearch.store.retention``); ``artifact_bytes``: the size of those that were not.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -79,6 +81,8 @@ class RunState:
         self.device_seconds = 0.0
         self.waiting: dict[int, Mapping[str, JSON]] = {}
         self.slots: int | None = None
+        self.collected: set[str] = set()
+        self.artifact_bytes = 0
         self._origins: dict[int, Mapping[str, JSON]] = {}
         self._points: dict[int, int | None] = {}  # parent point by id, in the order in which they joined
         self._samplings: dict[int, int] = {}
@@ -92,6 +96,9 @@ class RunState:
         """All points, in the order in which they joined the pool."""
         return [self._point(number) for number in self._points]
 
+    def point_ids(self) -> list[int]:
+        return list(self._points)
+
     def point(self, number: int) -> Point | None:
         return self._point(number) if number in self._points else None
 
@@ -101,12 +108,14 @@ class RunState:
         if number in self._confirmations:
             metrics["confirmations"] = list(self._confirmations[number])
         weights, count = record.artifacts.get("weights"), self._samplings.get(number, 0)
+        if weights is not None and weights.key in self.collected:
+            weights = None
         arch, parent, origin = plain(record.job.spec["arch"]), self._points[number], self._origins.get(number)
         return Point(number, record.job.stage, arch, parent, metrics, weights, count, origin)
 
     def artifact_keys(self) -> set[str]:
-        """Keys of all artifacts that an event names; any other is of an attempt that came to nothing."""
-        return {ref.key for record in self.jobs.values() for ref in record.artifacts.values()}
+        """Keys of all artifacts that an event names and none has given up; any other is of an attempt that came to nothing."""
+        return {ref.key for record in self.jobs.values() for ref in record.artifacts.values()} - self.collected
 
     def open_jobs(self) -> Iterator[JobRecord]:
         """Jobs asked and not ended, in the order asked: those that a resumed run submits again."""
@@ -135,6 +144,9 @@ class RunState:
                 self.slots = (data.get("session") or {}).get("slots")
         elif kind is EventKind.REPORTED:
             self._reported(event.job, data)
+        elif kind is EventKind.COLLECTED:
+            self.collected.update(data["keys"])
+            self.artifact_bytes -= data["bytes"]
         else:
             self._moved(event)
         self.last_number = event.number
@@ -168,6 +180,7 @@ class RunState:
             job, JobState.COMPLETED, event.time, metrics=data["metrics"], artifacts=artifacts, finished=event.time
         )
         self.counts[JobState.COMPLETED] += 1
+        self.artifact_bytes += sum(ref.size for ref in artifacts.values())
         self._points[job.id] = self._parent_point(job)
         self._origins[job.id] = data["origin"]
 
@@ -193,6 +206,7 @@ class RunState:
         if kind is EventKind.TOLD:
             metrics = data.get("metrics", {})
             artifacts = {name: ArtifactRef.from_json(ref) for name, ref in data.get("artifacts", {}).items()}
+            self.artifact_bytes += sum(ref.size for ref in artifacts.values())
         attempts, node = max(record.attempts, int(data.get("attempt") or 0)), data.get("node") or record.node
         seconds_in_all = record.seconds + seconds
         record = JobRecord(  # in full: ``replace`` takes twice as long

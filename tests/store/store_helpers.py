@@ -7,15 +7,33 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from archsearch.jobs import Event, EventKind, Job, Stage
 from archsearch.store import RunFolder, create_run, open_store
+from archsearch.store.database import database_of
 
 META = {"id": "run-1", "created": 1.5, "seed": 7, "dataset": {"hash": "abc"}}
 
 
+#: Where new runs keep their tables: None for a file in their folder, or a PostgreSQL URL.
+STORE: list[str | None] = [None]
+
+
 def new_run(path: Path, config_text: str = "run: {seed: 7}\n") -> RunFolder:
-    create_run(path, config_text=config_text, meta=META)
+    create_run(path, config_text=config_text, meta=META, store=STORE[0])
     return RunFolder.at(path)
+
+
+def ask(folder: RunFolder, statement: str, **values: Any) -> list[dict[str, Any]]:
+    """Carry out a statement on a run's tables, past the store."""
+    connection = database_of(folder).open()
+    try:
+        with connection.begin():
+            found = connection.execute(text(statement), values)
+            return [dict(row._mapping) for row in found] if found.returns_rows else []
+    finally:
+        connection.close()
 
 
 def asked(number: int, job: int | None = None, **changes: Any) -> Event:

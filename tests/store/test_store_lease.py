@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from store_helpers import asked, closed_run, history, new_run
+from store_helpers import ask, asked, closed_run, history, new_run
 
 from archsearch.jobs import LeaseLost, StoreBusy
 from archsearch.store import RunFolder, lease, open_store, read_run
@@ -74,18 +73,11 @@ def owning(folder: RunFolder) -> Iterator[Owner]:
 
 
 def edit_lease(folder: RunFolder, **values: object) -> None:
-    connection = sqlite3.connect(folder.db)
-    connection.execute(f"UPDATE lease SET {', '.join(f'{name} = ?' for name in values)}", tuple(values.values()))
-    connection.commit()
-    connection.close()
+    ask(folder, f"UPDATE lease SET {', '.join(f'{name} = :{name}' for name in values)}", **values)
 
 
 def lease_row(folder: RunFolder) -> dict[str, object]:
-    connection = sqlite3.connect(folder.db)
-    connection.row_factory = sqlite3.Row
-    row = dict(connection.execute("SELECT * FROM lease").fetchone())
-    connection.close()
-    return row
+    return ask(folder, "SELECT * FROM lease")[0]
 
 
 def test_a_second_writer_is_refused_by_name_and_a_reader_is_not(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from store_helpers import asked, closed_run, history, killed_copy, new_run, told
 
 from archsearch.jobs import Event, EventKind, StoreDamaged, StoreUnavailable
-from archsearch.store import DuplicateResult, RunFolder, log, open_store, read_run, sqlite
+from archsearch.store import DuplicateResult, RunFolder, open_store, read_run, sqlite
 from archsearch.store.head import read_head
 
 
@@ -80,20 +80,20 @@ def test_a_job_ends_once_and_the_refused_commit_leaves_nothing(tmp_path: Path, k
         assert len(list(store.events())) == 5
 
 
-def test_a_reader_beside_the_writer_sees_growing_whole_histories(tmp_path: Path) -> None:
+def test_a_reader_beside_the_writer_sees_growing_whole_histories(tmp_path: Path, count: int = 600) -> None:
     """The writer is another process that commits, closes and reopens; no race may look like damage."""
     folder = new_run(tmp_path / "run")
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from archsearch.store import open_store; from store_helpers import history\n"
-        "events = history(600)\n"
-        "for start in range(0, 600, 40):\n"
+        f"events = history({count})\n"
+        f"for start in range(0, {count}, 40):\n"
         "    with open_store(sys.argv[1], write=True) as store:\n"
         "        for n in range(start, start + 40, 4): store.commit(events[n:n + 4])\n"
     )
     writer = subprocess.Popen([sys.executable, "-c", script, str(folder.path), str(Path(__file__).parent)])
     try:
-        seen, looks, expected = 0, 0, history(600)
+        seen, looks, expected = 0, 0, history(count)
         reader = open_store(folder, write=False)
         followed: list[Event] = []
         while writer.poll() is None:
@@ -135,7 +135,7 @@ def test_a_reader_cannot_write_and_a_closed_store_neither(tmp_path: Path) -> Non
 
 
 def test_locked_by_another_connection_then_the_same_commit_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "PATIENCE", 0.05)
+    monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
     folder = new_run(tmp_path / "run")
     with open_store(folder, write=True) as store:
         store.commit([asked(1)])
