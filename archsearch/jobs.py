@@ -200,8 +200,8 @@ class EventKind(StrEnum):
     TOLD = "told"  # data: {attempt, metrics, artifacts, seconds, node}
     FAILED = "failed"  # data: {attempt, kind, message, traceback, seconds, final}
     CANCELLED = "cancelled"  # data: {attempt, reason}
-    PRUNED = "pruned"
-    REPORTED = "reported"
+    PRUNED = "pruned"  # data: {attempt, reason, epoch, seconds, compute_madds}
+    REPORTED = "reported"  # data: {attempt, epoch, val_error, ...}: where a training stands at a rung
     BUDGET = "budget"  # data: {set: {path: value}} or {exhausted: name} or {resumed: {...}}
     STOPPED = "stopped"  # data: {state: done|failed|interrupted, reason}
 
@@ -282,6 +282,10 @@ class Searcher(ABC):
     @abstractmethod
     def apply(self, event: Event) -> None:
         """Take one event, in order."""
+
+    def gives_up(self, job: int) -> str | None:
+        """Why a running job is not worth finishing after what it reported last, or None. Pure, as ``ask`` is."""
+        return None
 
     @property
     @abstractmethod

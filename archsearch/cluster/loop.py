@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from archsearch.cluster import collector
 from archsearch.cluster.ledger import Ledger
 from archsearch.cluster.observer import Observer
+from archsearch.cluster.pruning import Pruning
 from archsearch.cluster.section import ClusterSection
 from archsearch.jobs import (
     EVALUATION_STAGES,
@@ -56,9 +57,10 @@ class Outcome:
 
 @dataclass
 class Attempt:
-    """An attempt that runs now. ``sign`` is when it last showed life, on the executor's clock."""
+    """An attempt that runs now: when it began and when it last showed life, on the executor's clock."""
 
     job: Job
+    began: float
     sign: float
 
 
@@ -94,6 +96,7 @@ class RunLoop:
         self.reached = reached
         self.state = RunState()
         self.ledger = Ledger()
+        self.pruning = Pruning()
         self.progress: dict[int, Mapping[str, JSON]] = {}
         self.running: dict[int, Attempt] = {}
         self.waiting: list[tuple[float, Job]] = []  # (due, job): to be started again
@@ -156,6 +159,7 @@ class RunLoop:
         self.state.apply(event)
         self.searcher.apply(event)
         self.ledger.apply(event)
+        self.pruning.apply(event)
 
     def _unfinished(self) -> list[Job]:
         """Jobs that were asked and have not ended, in the order in which they were asked."""
@@ -178,14 +182,17 @@ class RunLoop:
             if self.observer:
                 self.observer.on_events(self, events)
             for event in events:
-                if event.kind is EventKind.TOLD and event.job is not None:
-                    with contextlib.suppress(StoreUnavailable):  # they only take room; the next resume finds them too
-                        self.artifacts.drop_checkpoints(event.job)
+                if event.kind in (EventKind.TOLD, EventKind.PRUNED) and event.job is not None:
+                    self._drop_checkpoints(event.job)
         jobs, self._submissions = self._submissions, []
         for job in jobs:
             self.reached("submit.before")
             self.executor.submit(job)
             self.reached("submit.after")
+
+    def _drop_checkpoints(self, job: int) -> None:
+        with contextlib.suppress(StoreUnavailable):  # they only take room; the next resume finds them too
+            self.artifacts.drop_checkpoints(job)
 
     def _commit(self) -> None:
         pause = 0.2
@@ -226,7 +233,7 @@ class RunLoop:
     def _launch(self, job: Job) -> None:
         attempt = job.again(self.ledger.attempts[job.id] + 1)
         self._emit(EventKind.STARTED, job.id, {"attempt": attempt.attempt})
-        self.running[job.id] = Attempt(attempt, self.executor.now())
+        self.running[job.id] = Attempt(attempt, now := self.executor.now(), now)
         self._submissions.append(attempt)
 
     # ------------------------------------------------------------------------------------------------------------ take
@@ -236,14 +243,21 @@ class RunLoop:
         if attempt is not None and attempt.job.attempt == item.attempt:
             attempt.sign = self.executor.now()
             self.progress[item.job] = item.data
+            if self._judged(attempt.job, item.data, attempt.sign - attempt.began):
+                self.executor.cancel(item.job, force=False)
+                self.pruning.asked_to_leave(item.job, attempt.sign)
         if self.observer:
             self.observer.on_tick(self)
         return self.stopping
 
     def _take(self, done: Completion) -> None:
+        if self.pruning.left(done.job):
+            self._drop_checkpoints(done.job)
         attempt = self.running.get(done.job)
         if attempt is None or attempt.job.attempt != done.attempt:
             return  # an attempt that was given up: its artifacts are collected later
+        if isinstance(done.outcome, Result) and self._judged(attempt.job, done.outcome.metrics, done.seconds):
+            return  # it ended before it could be stopped
         del self.running[done.job]
         self.progress.pop(done.job, None)
         if isinstance(done.outcome, Result):
@@ -258,6 +272,20 @@ class RunLoop:
             self._release_held()
         else:
             self._failed(attempt.job, done.outcome, done.seconds)
+
+    def _judged(self, job: Job, figures: Mapping[str, JSON], seconds: float) -> bool:
+        """Take the rungs that a job's figures say for the first time; whether the searcher gives it up after one of them."""
+        for row in self.pruning.news(job.id, figures):
+            self._emit(EventKind.REPORTED, job.id, {"attempt": job.attempt, **row})
+            reason = self.searcher.gives_up(job.id)
+            if reason is not None:
+                del self.running[job.id]
+                self.progress.pop(job.id, None)
+                spent = {"seconds": seconds, "compute_madds": row["compute_madds"]}
+                data = {"attempt": job.attempt, "reason": reason, "epoch": row["epoch"], **spent}
+                self._emit(EventKind.PRUNED, job.id, data)
+                return True
+        return False
 
     def _failed(self, job: Job, failure: Failure, seconds: float) -> None:
         retry = failure.kind in RETRIED and self.ledger.losses[job.id] + 1 < self.policy.max_attempts
@@ -302,6 +330,8 @@ class RunLoop:
             self._emit(EventKind.BUDGET, None, {"exhausted": f"budget.wall_clock = {self.wall_clock:g} s used up"})
         if now > self._no_stall_before:
             self._give_up_stalled(now)
+        for id_ in self.pruning.overdue(now, self.policy.grace):
+            self.executor.cancel(id_, force=True)
         if self.stopping and self._asked_to_stop is None:
             self._asked_to_stop = now
             for id_ in self.running:
