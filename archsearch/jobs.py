@@ -215,8 +215,11 @@ class EventKind(StrEnum):
     TOLD = "told"  # data: {attempt, metrics, artifacts, seconds, device_seconds, node}
     FAILED = "failed"  # data: {attempt, kind, message, traceback, seconds, device_seconds, final}
     CANCELLED = "cancelled"  # data: {attempt, reason, seconds, device_seconds}
-    PRUNED = "pruned"
-    REPORTED = "reported"  # data: {waiting: {asked, exists}}: no node has what the job asks for, None: no longer; or {slots: n}
+    PRUNED = "pruned"  # data: {attempt, reason, epoch, seconds, device_seconds, compute_madds}
+    REPORTED = (
+        "reported"  # data: {attempt, epoch, val_error, ...}: where a training stands at a rung; or what a driver saw of the
+    )
+    # cluster: {waiting: {asked, exists}}: no node has what the job asks for, None: no longer; or {slots: n}
     COLLECTED = "collected"  # data: {keys: [...], bytes}: artifacts that nothing needs any more, about to be deleted
     BUDGET = "budget"  # data: {set: {path: value}} or {exhausted: name} or {resumed: {...}}
     STOPPED = "stopped"  # data: {state: done|failed|interrupted, reason}
@@ -298,6 +301,10 @@ class Searcher(ABC):
     @abstractmethod
     def apply(self, event: Event) -> None:
         """Take one event, in order."""
+
+    def gives_up(self, job: int) -> str | None:
+        """Why a running job is not worth finishing after what it reported last, or None. Pure, as ``ask`` is."""
+        return None
 
     @property
     @abstractmethod

@@ -78,6 +78,8 @@ class Lines(Observer):
             return f"{head} failed, {fate}: {event.data['kind']}: {event.data['message']}"
         if event.kind is EventKind.REPORTED and event.data.get("waiting"):
             return f"{head} waits for a node: {in_words(event.data['waiting'])}"
+        if event.kind is EventKind.PRUNED:
+            return f"{head} stopped early: {event.data['reason']}"
         return f"{head} {event.kind}" if event.kind is EventKind.CANCELLED else ""
 
     @overrides
@@ -171,11 +173,12 @@ class Stages:
         if len(self._states) < len(loop.state.jobs):  # a resumed run: its past was not watched
             for job in loop.state.jobs:
                 self.update(loop, job)
-        parts = [
-            f"{stage} {c[JobState.COMPLETED]}/{c.total()}"
-            + (f" ({c[JobState.ABANDONED]} abandoned)" if c[JobState.ABANDONED] else "")
-            for stage, c in self._counts.items()
-        ]
+        parts = []
+        for stage, counts in self._counts.items():
+            without = [f"{counts[state]} {state}" for state in (JobState.PRUNED, JobState.ABANDONED) if counts[state]]
+            parts.append(
+                f"{stage} {counts[JobState.COMPLETED]}/{counts.total()}" + (f" ({', '.join(without)})" if without else "")
+            )
         return Text("jobs  " + "  · ".join(parts))
 
 

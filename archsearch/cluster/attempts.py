@@ -88,16 +88,27 @@ class Attempts:
     # ------------------------------------------------------------------------------------------------------------- end
     def sign(self, item: Progress, now: float) -> None:
         """Take a sign of life."""
-        attempt = self.running.get(item.job)
-        if attempt is not None and attempt.job.attempt == item.attempt:
+        if (attempt := self.current(item)) is not None:
             attempt.began = now if attempt.began is None else attempt.began
             attempt.sign = now
             self.progress[item.job] = item.data
 
+    def current(self, item: Completion | Progress) -> Attempt | None:
+        """The attempt that an item is of, unless it was given up before."""
+        attempt = self.running.get(item.job)
+        return attempt if attempt is not None and attempt.job.attempt == item.attempt else None
+
+    def prune(self, job: int, reason: str, seconds: float, figures: Mapping[str, JSON]) -> None:
+        """Give up a training that the searcher expects nothing of any more."""
+        attempt = self.running[job]
+        self._forget(job)
+        self.emit(
+            EventKind.PRUNED, job, {"attempt": attempt.job.attempt, "reason": reason, **_time(attempt.job, seconds), **figures}
+        )
+
     def take(self, done: Completion, *, stopping: bool) -> None:
         """Take the end of an attempt, unless it was given up before."""
-        attempt = self.running.get(done.job)
-        if attempt is None or attempt.job.attempt != done.attempt:
+        if (attempt := self.current(done)) is None:
             return  # its artifacts are collected later
         self._forget(done.job)
         if isinstance(done.outcome, Failure):

@@ -57,6 +57,7 @@ class AttemptContext(Context):
         self._artifacts = artifacts
         self._post = post
         self._last_beat = 0.0
+        self._rungs = 0  # sent so far
 
     @overrides
     def data(self, *, test: bool = False) -> Any:
@@ -92,10 +93,10 @@ class AttemptContext(Context):
 
     @overrides
     def report(self, **progress: JSON) -> None:
-        now = time.monotonic()
-        if now - self._last_beat < BEAT:
+        now, rungs = time.monotonic(), len(progress.get("rungs", ()))
+        if now - self._last_beat < BEAT and rungs == self._rungs:
             return
-        self._last_beat = now
+        self._last_beat, self._rungs = now, rungs
         if self._post(progress):
             raise Interrupted
 

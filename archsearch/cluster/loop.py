@@ -16,16 +16,19 @@ from archsearch.cluster import collector
 from archsearch.cluster.attempts import Attempts
 from archsearch.cluster.ledger import Ledger
 from archsearch.cluster.observer import Observer
+from archsearch.cluster.pruning import Pruning
 from archsearch.cluster.retries import failing
 from archsearch.cluster.section import ClusterSection
 from archsearch.jobs import (
     JSON,
+    Completion,
     Event,
     EventKind,
     Executor,
     Job,
     Progress,
     Resources,
+    Result,
     Searcher,
     Stage,
     Store,
@@ -95,6 +98,7 @@ class RunLoop:
         self.ledger = Ledger()
         self.attempts = Attempts(self.ledger, policy, self._emit)
         self.running, self.progress = self.attempts.running, self.attempts.progress
+        self.pruning = Pruning()
         self.stopping = False
         self._events: list[Event] = []
         self._submissions: list[Job] = []
@@ -139,7 +143,7 @@ class RunLoop:
                 if isinstance(item, Progress):
                     self.take_progress(item)
                 else:
-                    self.attempts.take(item, stopping=self.stopping)
+                    self._take(item)
             if self.observer:
                 self.observer.on_tick(self)
 
@@ -152,6 +156,7 @@ class RunLoop:
         self.state.apply(event)
         self.searcher.apply(event)
         self.ledger.apply(event)
+        self.pruning.apply(event)
 
     def _unfinished(self) -> list[Job]:
         """Jobs that were asked and have not ended, in the order in which they were asked; with the resources that are set now,
@@ -178,9 +183,8 @@ class RunLoop:
             if self.observer:
                 self.observer.on_events(self, events)
             for event in events:
-                if event.kind is EventKind.TOLD and event.job is not None:
-                    with contextlib.suppress(StoreUnavailable):  # they only take room; the next resume finds them too
-                        self.artifacts.drop_checkpoints(event.job)
+                if event.kind in (EventKind.TOLD, EventKind.PRUNED) and event.job is not None:
+                    self._drop_checkpoints(event.job)
         jobs, self._submissions = self._submissions, []
         for job in jobs:
             self.reached("submit.before")
@@ -195,6 +199,10 @@ class RunLoop:
             self.reached("collect")
             with contextlib.suppress(StoreUnavailable):  # the next resume finds them too
                 self.artifacts.drop(list(found))
+
+    def _drop_checkpoints(self, job: int) -> None:
+        with contextlib.suppress(StoreUnavailable):  # they only take room; the next resume finds them too
+            self.artifacts.drop_checkpoints(job)
 
     def _commit(self) -> None:
         pause = 0.2
@@ -246,12 +254,37 @@ class RunLoop:
     # ------------------------------------------------------------------------------------------------------------ take
     def take_progress(self, item: Progress) -> bool:
         """Take a sign of life; returns whether the job is to stop."""
-        self.attempts.sign(item, self.executor.now())
+        now = self.executor.now()
+        self.attempts.sign(item, now)
         if "paused" in item.data:
             self._say(f"job {item.job} paused: {item.data['paused']}")
+        attempt = self.attempts.current(item)
+        if attempt is not None and self._judged(attempt.job, item.data, attempt.seconds(now)):
+            self.executor.cancel(item.job, force=False)
+            self.pruning.asked_to_leave(item.job, now)
         if self.observer:
             self.observer.on_tick(self)
         return self.stopping
+
+    def _take(self, done: Completion) -> None:
+        if self.pruning.left(done.job):
+            self._drop_checkpoints(done.job)
+        attempt = self.attempts.current(done)
+        figures = done.outcome.metrics if isinstance(done.outcome, Result) else {}
+        if attempt is not None and self._judged(attempt.job, figures, done.seconds):
+            return  # it ended before it could be stopped
+        self.attempts.take(done, stopping=self.stopping)
+
+    def _judged(self, job: Job, figures: Mapping[str, JSON], seconds: float) -> bool:
+        """Take the rungs that a job's figures say for the first time; whether the searcher gives it up after one of them."""
+        for row in self.pruning.news(job.id, figures):
+            self._emit(EventKind.REPORTED, job.id, {"attempt": job.attempt, **row})
+            reason = self.searcher.gives_up(job.id)
+            if reason is not None:
+                figures = {"epoch": row["epoch"], "compute_madds": row["compute_madds"]}
+                self.attempts.prune(job.id, reason, seconds, figures)
+                return True
+        return False
 
     # ------------------------------------------------------------------------------------------------------------- end
     def _keep_time(self) -> None:
@@ -266,6 +299,8 @@ class RunLoop:
             limit, used = self.disk / 1e9, self.state.artifact_bytes / 1e9
             self._emit(EventKind.BUDGET, None, {"exhausted": f"budget.disk_gb = {limit:g} used up ({used:.3g} GB of weights)"})
         self.attempts.give_up_stalled(now)
+        for id_ in self.pruning.overdue(now, self.policy.grace):
+            self.executor.cancel(id_, force=True)
         if time.monotonic() - self._reported > REPORT:
             self._reported = time.monotonic()
             self.attempts.report(self.state.waiting, self.state.slots)

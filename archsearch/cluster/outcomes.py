@@ -86,17 +86,30 @@ class Anatomy:
         spread = math.sqrt(max(error * (1 - error), 1.0 / (images + 2)) / (images + 2))
         if job.work == "test":
             return Result({"test_error": error, "test_standard_error": spread})
-        metrics = {
-            "val_error": error,
-            "val_standard_error": spread,
-            "val_balanced_error": error,  # no class is harder than another here
-            "val_balanced_standard_error": spread,
+        metrics: dict[str, JSON] = {
+            **_errors(error, spread),
             "madds": subject.madds,
             "flops": 2 * subject.madds,
             "params": subject.params,
             "activation_bytes": subject.activation_bytes,
         }
+        if rungs := job.spec.get("rungs"):
+            metrics["rungs"] = self._climb(job, subject, error, rungs, rng)
         return Result(metrics, {"weights": _nothing(job, "weights", 4 * subject.params)})
+
+    def _climb(
+        self, job: Job, subject: Subject, error: float, rungs: Sequence[int], rng: np.random.Generator
+    ) -> list[dict[str, JSON]]:
+        """A made-up way from chance to the final error: as a power of the share of the epochs, about its square root."""
+        chance, power = 1.0 - 1.0 / self.classes, 0.5 * math.exp(0.2 * rng.standard_normal())
+        rows: list[dict[str, JSON]] = []
+        for epoch in rungs:
+            share = epoch / float(job.spec["train"]["epochs"])
+            here = chance * (error / chance) ** (share**power) if error > 0 else 0.0
+            spread = math.sqrt(max(here * (1 - here), 1.0 / (self.val_images + 2)) / (self.val_images + 2))
+            compute = round(3 * share * self.effort(job, subject))  # forward, and backward for weights and inputs
+            rows.append({"epoch": epoch, **_errors(here, spread), "compute_madds": compute})
+        return rows
 
     def _ranking(self, job: Job, rng: np.random.Generator) -> dict[str, JSON]:
         """The strongest shortcuts by made-up |alpha|."""
@@ -217,6 +230,16 @@ class Recorded(Outcomes):
         near = _nearest(rows, self._anatomy.effort(job, subject))
         _, seconds, error = near[int(rng.integers(len(near)))]
         return Forecast(seconds, self._anatomy.result(job, subject, error, rng))
+
+
+def _errors(error: float, spread: float) -> dict[str, JSON]:
+    """Errors and standard errors as metrics name them; no class is harder than another here."""
+    return {
+        "val_error": error,
+        "val_standard_error": spread,
+        "val_balanced_error": error,
+        "val_balanced_standard_error": spread,
+    }
 
 
 def _nearest(rows: Sequence[tuple[float, float, float]], effort: float) -> Sequence[tuple[float, float, float]]:

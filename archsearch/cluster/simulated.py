@@ -5,14 +5,14 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from overrides import overrides
 
 from archsearch.cluster.outcomes import Forecast, Outcomes
-from archsearch.jobs import Completion, Executor, Failure, FailureKind, Job, Progress
+from archsearch.jobs import JSON, Completion, Executor, Failure, FailureKind, Job, Progress, Result
 
 #: Virtual seconds after which every running job shows a sign of life.
 ROLL_CALL = 30.0
@@ -56,7 +56,8 @@ class SimulatedExecutor(Executor):
         self._left_cpu = time.thread_time()
         self._last_call = start
         self._running: dict[int, _Running] = {}
-        self._ends: list[tuple[float, int, int]] = []  # heap of (end, job, attempt); may name attempts that were cancelled
+        #: heap of (when, job, attempt, rungs passed then; 0: it ends); may name attempts that were cancelled
+        self._ends: list[tuple[float, int, int, int]] = []
         self._stopped: list[Completion] = []
         self._held: list[tuple[float, float]] = []  # from when until when each attempt that ended held its slot
 
@@ -82,7 +83,10 @@ class SimulatedExecutor(Executor):
         began, paused, paused_cpu = self.now(), time.perf_counter(), time.thread_time()
         forecast = self._outcomes.forecast(job)
         self._running[job.id] = _Running(job, began, forecast)
-        heapq.heappush(self._ends, (began + forecast.seconds, job.id, job.attempt))
+        heapq.heappush(self._ends, (began + forecast.seconds, job.id, job.attempt, 0))
+        for passed, row in enumerate(_rungs(forecast), 1):
+            share = row["epoch"] / job.spec["train"]["epochs"]
+            heapq.heappush(self._ends, (began + share * forecast.seconds, job.id, job.attempt, passed))
         self._left += time.perf_counter() - paused  # forecasting is no work of the driver's
         self._left_cpu += time.thread_time() - paused_cpu
 
@@ -99,9 +103,13 @@ class SimulatedExecutor(Executor):
         items: list[Completion | Progress] = [*self._stopped]
         self._stopped.clear()
         while self._ends and self._ends[0][0] <= now:
-            _, id_, attempt = heapq.heappop(self._ends)
+            _, id_, attempt, passed = heapq.heappop(self._ends)
             running = self._running.get(id_)
-            if running is not None and running.job.attempt == attempt:
+            if running is None or running.job.attempt != attempt:
+                continue
+            if passed:
+                items.append(Progress(id_, attempt, {"rungs": _rungs(running.forecast)[:passed]}))
+            else:
                 seconds = running.forecast.seconds
                 self._ended(id_, seconds)
                 items.append(Completion(id_, attempt, running.forecast.outcome, seconds, NODE))
@@ -114,7 +122,7 @@ class SimulatedExecutor(Executor):
     def _drop_cancelled(self) -> None:
         """So that the clock does not jump to the end of an attempt that was cancelled."""
         while self._ends:
-            _, id_, attempt = self._ends[0]
+            _, id_, attempt, _ = self._ends[0]
             running = self._running.get(id_)
             if running is not None and running.job.attempt == attempt:
                 return
@@ -154,3 +162,8 @@ class SimulatedExecutor(Executor):
     def close(self) -> None:
         self._running.clear()
         self._ends.clear()
+
+
+def _rungs(forecast: Forecast) -> Sequence[Mapping[str, JSON]]:
+    """What the attempt will say on its way; one that fails says nothing."""
+    return forecast.outcome.metrics.get("rungs", ()) if isinstance(forecast.outcome, Result) else ()

@@ -60,6 +60,14 @@ class Frontier:
         """Id of the lowest error, then lowest cost, then first added; None while empty."""
         return self._hull_ids[-1] if self._hull_ids else None
 
+    def would_join(self, cost: float, error: float, standard_error: float = 0.0) -> bool:
+        """Whether a point would be in the band or on the front if it were added now; once it would not, it never will again."""
+        point = (float(cost) + 0.0, float(error) + 0.0)
+        before = bisect_right(self._front, (point[0], math.inf)) - 1
+        if before < 0 or self._front[before][1] > point[1]:
+            return True  # nothing dominates it
+        return self._eps is not None and self._in_band(point, self._multiple * standard_error)
+
     def add(self, id: int, cost: float, error: float, standard_error: float = 0.0) -> None:
         """Add one point.
 

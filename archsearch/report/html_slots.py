@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -57,7 +57,8 @@ def slots_data(state: RunState) -> dict[str, JSON]:
     """``lanes`` (names of nodes) and ``bars``: [job, stage, lane, start, end, state, attempts, parent], times in seconds.
 
     The store keeps no slot numbers: jobs of a node are laid into as few lanes as their times allow, each into the lane that
-    was free first. ``pauses`` says where time was cut: [at, seconds left out].
+    was free first; one that was given up before its node was known goes to the node with that lane. ``pauses`` says where time
+    was cut: [at, seconds left out].
     """
     now = max((t for r in state.jobs.values() for t in (r.started, r.finished) if t is not None), default=0.0)
     spans = [(*span, record) for record in state.jobs.values() if (span := _span(record, now)) is not None]
@@ -68,12 +69,13 @@ def slots_data(state: RunState) -> dict[str, JSON]:
     lanes: list[str] = []
     bars: list[list[JSON]] = []
     for (start, end), (_, _, record) in zip(moved, shown, strict=True):
-        job, idle = record.job, free.setdefault(record.node, [])
+        node = record.node or _freest(free)
+        job, idle = record.job, free.setdefault(node, [])
         if idle and idle[0][0] <= start + 0.05:  # a commit may note the next start a moment before the last end
             _, lane = heapq.heappop(idle)
         else:
             lane = len(lanes)
-            lanes.append(record.node)
+            lanes.append(node)
         heapq.heappush(idle, (end, lane))
         bars.append([job.id, str(job.stage), lane, start, end, str(record.state), record.attempts, job.parent])
     order = sorted(range(len(lanes)), key=lambda lane: (lanes[lane], lane))
@@ -90,6 +92,11 @@ def slots_data(state: RunState) -> dict[str, JSON]:
         "jobsLeftOut": len(spans) - len(kept),
         "jobs": {str(state_): count for state_, count in state.counts.items() if count},
     }
+
+
+def _freest(free: Mapping[str, Sequence[tuple[float, int]]]) -> str:
+    """The node with the lane that was free first: for an attempt that was given up, and never said where it ran."""
+    return min(((idle[0][0], node) for node, idle in free.items() if idle), default=(0.0, ""))[1]
 
 
 def _span(record: JobRecord, now: float) -> tuple[float, float] | None:

@@ -30,8 +30,12 @@ from archsearch.jobs import (
     derive_seed,
 )
 from archsearch.searchers.confirmation import Confirmations, again
+from archsearch.searchers.early_stopping import EarlyStopping
 from archsearch.searchers.pool import Pool, PoolPoint
 from archsearch.searchers.section import BudgetSection, GrowthConfig
+
+#: Settings of the kinds of trainings, by their sections.
+TRAININGS = ("seed_train", "post_train")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class FrontierSearcher(Searcher):
         self.children: deque[int] = deque()  # finished search jobs whose child is to be trained
         self.tried: set[str] = set()  # hashes of architectures asked to be trained
         self.confirmations = Confirmations()
+        self.early = EarlyStopping(config, [around.settings.get(name, {}).get("epochs", 1) for name in TRAININGS])
         self.tested: set[int] = set()
         self.device_seconds = 0.0
         self.compute = 0.0  # multiply-adds of the finished jobs
@@ -115,6 +120,8 @@ class FrontierSearcher(Searcher):
 
     def _training(self, arch: Architecture, stage: Stage, settings: str, parent: int | None, inherit: JSON) -> Job:
         spec = {"arch": arch.to_json(), "hash": arch.hash, "train": self.around.settings[settings], "inherit": inherit}
+        if rungs := self.early.rungs(spec["train"].get("epochs", 1)):
+            spec["rungs"] = rungs
         return self._job(stage, "train", spec, parent)
 
     def _test(self, point: int) -> Job:
@@ -139,6 +146,10 @@ class FrontierSearcher(Searcher):
         """Whether an architecture is new and within ``max_madd`` and the constraints."""
         return arch.hash not in self.tried and self.config.admits(arch)
 
+    @overrides
+    def gives_up(self, job: int) -> str | None:
+        return self.early.verdict(self.running[job], self.pool.frontier) if job in self.running else None
+
     def _worth_testing(self) -> list[int]:
         frontier = self.pool.frontier
         return sorted({*frontier.band(), *frontier.front()})
@@ -158,9 +169,14 @@ class FrontierSearcher(Searcher):
                 if job.stage not in EVALUATION_STAGES:
                     self.device_seconds += _device_seconds(event)
                     self.compute += event.data["metrics"].get("compute_madds") or 0
+                self.early.ended(job, event.data["metrics"])
                 self._told(job, event.data)
+            elif event.kind is EventKind.REPORTED and "epoch" in event.data:
+                self.early.reported(self.running[event.job], event.data)
             elif event.kind in (EventKind.CANCELLED, EventKind.PRUNED):
                 self.device_seconds += _device_seconds(event)
+                if event.kind is EventKind.PRUNED:
+                    self.compute += event.data["compute_madds"]
                 self._ended(self.running.pop(event.job))
             elif event.kind is EventKind.FAILED:
                 if self.running[event.job].stage not in EVALUATION_STAGES:
@@ -195,6 +211,7 @@ class FrontierSearcher(Searcher):
 
     def _ended(self, job: Job) -> None:
         """A job ended without a result."""
+        self.early.ended(job)
 
     def _new_budget(self, data: Mapping[str, Any]) -> None:
         """A clock's budget that was used up, or a session that begins, with budgets changed."""

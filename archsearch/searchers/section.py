@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -83,6 +84,27 @@ class CellSpace(Section):
         return self.init_node_ch if isinstance(self.init_node_ch, list) else [self.init_node_ch]
 
 
+class EarlyStoppingSection(Section):
+    """Stop a training after one of these epochs if even an optimistic guess of its final error is no better than what there is.
+
+    The guess is its error less what the error of others still fell from there to their ends, at most, times ``optimism``.
+    """
+
+    rungs: list[PositiveInt] = Field(
+        default_factory=list, description="epochs after which a training is judged, e.g. [4, 6]; empty: none is stopped early"
+    )
+    eta: float = Field(2.0, gt=1, description="of networks about as cheap, the best 1/eta at a rung always go on")
+    least: PositiveInt = Field(5, description="trainings that must have passed a rung and finished before it stops any")
+    optimism: float = Field(1.25, ge=1, description="how much further a training may still fall than any that finished")
+
+    @field_validator("rungs")
+    @classmethod
+    def _rising(cls, rungs: list[int]) -> list[int]:
+        if any(low >= high for low, high in pairwise(rungs)):
+            raise ValueError(f"each rung must be above the one before; {rungs} was given")
+        return rungs
+
+
 class GrowthConfig(CellSpace):
     """What every searcher that grows points of the frontier band shares."""
 
@@ -103,6 +125,9 @@ class GrowthConfig(CellSpace):
         ge=0,
         description="train band and frontier again with so many other seeds once the search has ended; the final frontier is "
         "made of these errors, not of the lucky ones that were selected",
+    )
+    early_stopping: EarlyStoppingSection = Field(
+        default_factory=EarlyStoppingSection, description="trainings that cannot reach the frontier any more are stopped"
     )
 
     def admits(self, arch: Architecture) -> bool:

@@ -57,6 +57,15 @@ class Score:
         ]
         return part * math.sqrt(sum(variances))
 
+    def errors(self, split: str) -> dict[str, float]:
+        """Both errors and their standard errors, named as metrics are: ``val_error``, ``val_balanced_standard_error``..."""
+        return {
+            f"{split}_error": self.error,
+            f"{split}_standard_error": self.standard_error,
+            f"{split}_balanced_error": self.balanced_error,
+            f"{split}_balanced_standard_error": self.balanced_standard_error,
+        }
+
 
 #: Pixels in a batch of an evaluation: on a CPU larger maps no longer fit its caches, on a GPU more images fill it.
 PIXELS = {"cpu": 1 << 16, "cuda": 1 << 20}

@@ -30,7 +30,8 @@ LOOK_EVERY = 100
 class Trained:
     """What a training ends with. ``initial`` is the validation score before the first step, ``val`` that of the kept weights.
 
-    ``curve`` has a row ``[epoch, mean training loss, validation error]`` for each evaluation; epochs count from 1.
+    ``curve`` has a row ``[epoch, mean training loss, validation error]`` for each evaluation; epochs count from 1. ``rungs``
+    is what was reported after the epochs where a search may stop the training early.
     ``seconds`` are of all attempts, ``cpu_before`` the processor's in earlier ones; ``steps_madds`` multiply-adds of all steps.
     """
 
@@ -38,23 +39,35 @@ class Trained:
     val: Score
     train: Score
     curve: list[list[float]]
+    rungs: list[dict[str, JSON]]
     best_epoch: int
     seconds: float
     cpu_before: float
     steps_madds: int
 
 
-def fit(model: nn.Module, data: Resident, section: TrainSection, context: Context, owner: str) -> Trained:
+@dataclass(frozen=True)
+class Rungs:
+    """Epochs after which a training says where it stands, whatever ``eval_every`` is. ``image_madds``: of a forward pass."""
+
+    epochs: frozenset[int] = frozenset()
+    image_madds: int = 0
+
+
+def fit(
+    model: nn.Module, data: Resident, section: TrainSection, context: Context, owner: str, rungs: Rungs = Rungs()
+) -> Trained:
     """Train a network in place; a checkpoint of the same ``owner`` (see ``checkpoint.fingerprint``) is continued.
 
     The network is on ``context.device`` and holds its initial weights; ``model.drop_path`` is set as the training goes, and
-    with ``section.auxiliary`` it returns ``(logits, auxiliary logits)`` while it trains.
+    with ``section.auxiliary`` it returns ``(logits, auxiliary logits)`` while it trains. Each report carries all rungs so far,
+    those before a resume included, so that none is missed when a report is lost.
 
     Raises:
         Interrupted: as ``context.report`` raised it; a checkpoint was written before.
         NonFinite: a loss is not finite.
     """
-    return _Training(model, data, section, context, owner).run()
+    return _Training(model, data, section, context, owner, rungs).run()
 
 
 def make_optimizer(parameters: list[nn.Parameter], section: TrainSection) -> torch.optim.Optimizer:
@@ -73,8 +86,12 @@ def make_optimizer(parameters: list[nn.Parameter], section: TrainSection) -> tor
 
 
 class _Training:
-    def __init__(self, model: nn.Module, data: Resident, section: TrainSection, context: Context, owner: str) -> None:
+    def __init__(
+        self, model: nn.Module, data: Resident, section: TrainSection, context: Context, owner: str, rungs: Rungs
+    ) -> None:
         self.model, self.data, self.section, self.context, self.owner = model, data, section, context, owner
+        self.rungs = rungs
+        self.climbed: list[dict[str, JSON]] = []  # what was found on each rung
         self.cuda = context.device.startswith("cuda")
         if section.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -116,7 +133,9 @@ class _Training:
             raise NonFinite(f"the validation loss after {self.section.epochs} epochs is {self.kept.loss}")
         best_epoch = min(self.curve, key=lambda row: (row[2], row[0]))[0]
         train, madds = self._train_score(), self.step_madds * self.total
-        return Trained(self.initial, self.kept, train, self.curve, int(best_epoch), self._seconds(), self.cpu_before, madds)
+        return Trained(
+            self.initial, self.kept, train, self.curve, self.climbed, int(best_epoch), self._seconds(), self.cpu_before, madds
+        )
 
     # ------------------------------------------------------------------------------------------------------------ steps
     def _train_step(self) -> None:
@@ -155,7 +174,8 @@ class _Training:
         self._look(self.per_epoch)
         self.looked = 0
         epoch = self.step // self.per_epoch
-        if epoch % self.section.eval_every and epoch != self.section.epochs:
+        rung = epoch in self.rungs.epochs and epoch < self.section.epochs
+        if epoch % self.section.eval_every and epoch != self.section.epochs and not rung:
             return
         score = self._evaluate(self.data.val)
         if self.section.keep == "best" and (not self.curve or score.error < self.kept.error):
@@ -164,6 +184,10 @@ class _Training:
         elif self.section.keep == "last":
             self.kept = score
         self.curve.append([epoch, float(self.losses.mean()), score.error])
+        if rung:
+            evaluated = len(self.data.val) * (1 + len(self.curve))
+            madds = self.step_madds * self.step + self.rungs.image_madds * evaluated
+            self.climbed.append({"epoch": epoch, **score.errors("val"), "compute_madds": madds})
 
     def _look(self, done: int) -> None:
         """Raise NonFinite for the first of this epoch's ``done`` steps, not looked at before, whose loss is not finite."""
@@ -198,6 +222,7 @@ class _Training:
             "epoch": self.step // self.per_epoch,
             "epochs": self.section.epochs,
             "val_error": self.curve[-1][2] if self.curve else None,
+            **({"rungs": self.climbed} if self.climbed else {}),
         }
         try:
             self.context.report(**progress)
@@ -224,6 +249,7 @@ class _Training:
         meta = {
             "step": self.step,
             "curve": self.curve,
+            "rungs": self.climbed,
             "initial": asdict(self.initial),
             "kept": asdict(self.kept),
             "seconds": self._seconds(),
@@ -247,6 +273,7 @@ class _Training:
         self.losses.copy_(tensors["losses"])
         self.best = {name: tensor.to(self.losses.device) for name, tensor in part(tensors, "best.").items()}
         self.step, self.curve, self.earlier = meta["step"], meta["curve"], meta["seconds"]
+        self.climbed = meta.get("rungs", [])  # a checkpoint from before there were any has none
         self.cpu_before, self.step_madds = meta["cpu_seconds"], meta["step_madds"]
         self.initial, self.kept = Score(**meta["initial"]), Score(**meta["kept"])
         self.looked = self.step % self.per_epoch

@@ -25,7 +25,7 @@ from archsearch.train.batches import on_device, resident
 from archsearch.train.checkpoint import fingerprint
 from archsearch.train.evaluate import evaluate
 from archsearch.train.inheritance import warm_start
-from archsearch.train.loop import fit
+from archsearch.train.loop import Rungs, fit
 from archsearch.train.section import TrainSection, WeakLearnerSection
 from archsearch.train.stats import tensorwatch_stats
 from archsearch.train.weak_learner import Learned, learn
@@ -35,7 +35,8 @@ from archsearch.train.weights import fetch_weights, save_weights
 def train(spec: JSON, context: Context) -> Result:
     """Train a network, from scratch or from its parent's weights.
 
-    ``spec``: ``arch``, ``train`` (JSON of an Architecture and a TrainSection), ``inherit`` (None, or as `warm_start` takes it).
+    ``spec``: ``arch``, ``train`` (JSON of an Architecture and a TrainSection), ``inherit`` (None, or as `warm_start` takes it),
+    and perhaps ``rungs``, epochs after which to say where the training stands; the metric ``rungs`` has it all.
 
     Raises:
         InputError: the architecture does not fit the data, or the weights do not fit the architecture.
@@ -51,16 +52,16 @@ def train(spec: JSON, context: Context) -> Result:
     if spec.get("inherit") is not None and section.warm_start == "parent":
         warm_start(model, spec["inherit"], section.projection_scale, context)
     data = resident(dataset, context.device)
-    done = fit(model.to(context.device), data, section, context, fingerprint("train", spec, context.job.seed, dataset.hash))
+    counted = cost(arch)
+    rungs = Rungs(frozenset(spec.get("rungs", ())), counted.madds)
+    owner = fingerprint("train", spec, context.job.seed, dataset.hash)
+    done = fit(model.to(context.device), data, section, context, owner, rungs)
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("auxiliary.")}
-    weights, counted = context.save("weights.safetensors", save_weights(state)), cost(arch)
+    weights = context.save("weights.safetensors", save_weights(state))
     evaluated = done.train.count + done.val.count * (1 + len(done.curve))  # images; the 1 is before the first step
     metrics: dict[str, JSON] = {
-        "val_error": done.val.error,
+        **done.val.errors("val"),
         "val_loss": done.val.loss,
-        "val_standard_error": done.val.standard_error,
-        "val_balanced_error": done.val.balanced_error,
-        "val_balanced_standard_error": done.val.balanced_standard_error,
         "train_error": done.train.error,
         "initial_val_loss": done.initial.loss,
         "initial_val_error": done.initial.error,
@@ -71,6 +72,7 @@ def train(spec: JSON, context: Context) -> Result:
         "params": counted.params,
         "activation_bytes": counted.activation_bytes,
         "curve": done.curve,
+        **({"rungs": done.rungs} if done.rungs else {}),
         "seconds_training": done.seconds,
         "tensorwatch": tensorwatch_stats(arch) if section.tensorwatch_stats else None,
         "compute_madds": done.steps_madds + evaluated * counted.madds,
@@ -117,11 +119,8 @@ def test(spec: JSON, context: Context) -> Result:
     split = on_device(dataset.x_test, dataset.y_test, context.device)
     score = evaluate(model, split, resident(dataset, context.device).images)
     metrics: dict[str, JSON] = {
-        "test_error": score.error,
+        **score.errors("test"),
         "test_loss": score.loss,
-        "test_standard_error": score.standard_error,
-        "test_balanced_error": score.balanced_error,
-        "test_balanced_standard_error": score.balanced_standard_error,
         "test_error_by_class": list(score.by_class),
         "compute_madds": score.count * cost(arch).madds,
         "cpu_seconds": time.process_time() - started,

@@ -12,7 +12,7 @@ import pytest
 from report_history import History, example, grown, seed
 
 from archsearch.frontier import hypervolume
-from archsearch.jobs import EventKind, StoreUnavailable
+from archsearch.jobs import EventKind, Stage, StoreUnavailable
 from archsearch.report import html_points as points_module
 from archsearch.report import html_slots as slots_module
 from archsearch.report import write_html
@@ -85,6 +85,21 @@ def test_jobs_are_laid_into_lanes_by_node_and_long_pauses_are_cut(tmp_path: Path
     for lane in (0, 1):
         times = sorted(tuple(bar[3:5]) for bar in data["bars"] if bar[2] == lane)
         assert all(before[1] <= after[0] + 0.05 for before, after in pairwise(times)), "two jobs in one slot"
+
+
+def test_a_pruned_job_takes_the_lane_that_was_free_and_is_named(tmp_path: Path) -> None:
+    """An attempt that was stopped early never said on which node it ran: that makes no further slot."""
+    history = History()
+    first = history.train(seed(2), 0.3, 0.0, 10.0)
+    second = history.start(Stage.SEED_TRAINED, 10.0, spec={"arch": seed(4).to_json()})
+    history.add(EventKind.PRUNED, 14.0, second, attempt=1, reason="dominated", epoch=2, seconds=4.0, compute_madds=1)
+    data = data_of(written(tmp_path, history.state))
+    assert data["lanes"] == ["a"] and data["busyShare"] == 1.0 and data["jobs"] == {"completed": 1, "pruned": 1}
+    assert [bar[:6] for bar in data["bars"]] == [
+        [first, "SEED_TRAINED", 0, 0, 10, "completed"],
+        [second, "SEED_TRAINED", 0, 10, 14, "pruned"],
+    ]
+    assert data["deviceSeconds"] == pytest.approx(history.state.device_seconds) and len(data["points"]) == 1
 
 
 def test_a_node_has_as_many_lanes_as_it_ran_jobs_at_once(tmp_path: Path) -> None:
