@@ -216,10 +216,8 @@ class EventKind(StrEnum):
     FAILED = "failed"  # data: {attempt, kind, message, traceback, seconds, device_seconds, final}
     CANCELLED = "cancelled"  # data: {attempt, reason, seconds, device_seconds}
     PRUNED = "pruned"  # data: {attempt, reason, epoch, seconds, device_seconds, compute_madds}
-    REPORTED = (
-        "reported"  # data: {attempt, epoch, val_error, ...}: where a training stands at a rung; or what a driver saw of the
-    )
-    # cluster: {waiting: {asked, exists}}: no node has what the job asks for, None: no longer; or {slots: n}
+    REPORTED = "reported"  # data: {attempt, epoch, val_error, ...}: where a training stands at a rung; or, of the cluster,
+    # {waiting: {asked, exists}}: no node has what the job asks for, None: no longer; or {slots: n}
     COLLECTED = "collected"  # data: {keys: [...], bytes}: artifacts that nothing needs any more, about to be deleted
     BUDGET = "budget"  # data: {set: {path: value}} or {exhausted: name} or {resumed: {...}}
     STOPPED = "stopped"  # data: {state: done|failed|interrupted, reason}

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from listed_run import Bench, Listed, Notes
 from overrides import overrides
 from rich.console import Console
 from small_run import asked, finish, history, killed_after, killed_at, results, small
 from test_ray_runs import Driver, wait_for
-from test_run_loop import Bench, Listed, Notes
 
 from archsearch import api
 from archsearch.cli.display import Lines
@@ -43,7 +43,7 @@ STOPPING: dict[str, Any] = {
 def judged(path: Path) -> list[tuple[Any, ...]]:
     """What was reported and pruned, in order, less what a clock measured and which attempt it was."""
     return [
-        (kind, job, {name: value for name, value in data.items() if name not in ("attempt", "seconds")})
+        (kind, job, {name: value for name, value in data.items() if name not in ("attempt", "seconds", "device_seconds")})
         for _, kind, job, data in history(path)
         if kind in (EventKind.REPORTED, EventKind.PRUNED)
     ]
