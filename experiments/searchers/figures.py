@@ -8,6 +8,7 @@ choose; ``test`` says what the final frontiers are worth on the test split.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def figures(runs: Path, searchers: list[str], ablations: list[str]) -> dict[str,
     """All figures, from the finished runs ``NAME-SEED`` below a folder. Curves end where the shortest run of all ends."""
     found = {}
     for name in [*searchers, *ablations]:
-        loaded = {int(path.name.rpartition("-")[2]): load_run(path) for path in sorted(runs.glob(f"{name}-*"))}
+        loaded = {int(path.name.removeprefix(f"{name}-")): load_run(path) for path in sorted(runs.glob(f"{name}-[0-9]*"))}
         done = {seed: run for seed, run in loaded.items() if run.summary()["state"] == "done"}
         if done:
             found[name] = done
@@ -102,6 +103,7 @@ def figures(runs: Path, searchers: list[str], ablations: list[str]) -> dict[str,
             "seeds": sorted(loaded),
             "networks_trained": len([record for record in records if "val_error" in record.metrics]) / len(loaded),
             "search_tasks_share_of_compute": round(sum(searching) / sum(compute), 4),
+            "children_by_move": dict(Counter(record.job.spec["move"] for record in records if "move" in record.job.spec)),
             "test": round(float(tests.mean()), 5),
             "test_half_interval": round(float(np.nan_to_num(interval(tests[:, None])[0])), 5),
         }
@@ -120,6 +122,32 @@ def against_the_best(curves: dict[str, Any], grid: np.ndarray, searchers: list[s
         there = np.flatnonzero(np.array(curve["mean"]) >= target)
         shares[name] = round(float(grid[there[0]] / grid[-1]), 3) if len(there) else None
     return {"best_other": best, "best_other_final": target, "share_of_compute_to_get_there": shares}
+
+
+def against_petridish(finals: dict[str, dict[str, float]], name: str) -> tuple[float, float]:
+    """A variant's final value less petridish's on the same seeds: mean and half of its 95 % interval."""
+    own = finals["petridish"]
+    pairs = np.array([[value - own[seed]] for seed, value in finals[name].items() if seed in own])
+    return float(pairs.mean()), float(interval(pairs)[0])
+
+
+def table(results: dict[str, Any]) -> str:
+    """The README's table."""
+    axes = results["axes"]["cpu_seconds"]
+    finals = {name: curve["final"] for name, curve in axes["curves"].items()}
+    rows = [
+        f"| | seeds | after {axes['end']:.0f} s of compute | less petridish | test split | networks | children by move |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, variant in results["variants"].items():
+        curve = axes["curves"][name]
+        mean, half = against_petridish(finals, name)
+        moves = ", ".join(f"{move} {count}" for move, count in sorted(variant["children_by_move"].items())) or "-"
+        cells = [name, str(len(variant["seeds"])), f"{curve['mean'][-1]:.3f} ± {curve['half_interval'][-1]:.3f}"]
+        cells += ["" if name == "petridish" else f"{mean:+.3f} ± {half:.3f}"]
+        cells += [f"{variant['test']:.3f} ± {variant['test_half_interval']:.3f}", f"{variant['networks_trained']:.1f}", moves]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def picture(results: dict[str, Any], path: Path) -> None:

@@ -6,7 +6,7 @@
 
 Each run takes one thread of its own process, and ends when its jobs (training and search tasks) have used their processor
 seconds. Runs lie in experiments/searchers/runs; one that was finished is not made again, and one that was killed goes on.
-Prints JSON, and writes results.json and searchers.png.
+Prints JSON and the README's table, and writes results.json and searchers.png.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from figures import figures, picture
+from figures import figures, picture, table
 
 from archsearch import Run
 
@@ -60,6 +60,7 @@ def main() -> None:
     print(text)
     (HERE / "results.json").write_text(text + "\n")
     picture(results, HERE / "searchers.png")
+    print(table(results), file=sys.stderr)
 
 
 def parts(overrides: list[Any]) -> Iterator[str]:
