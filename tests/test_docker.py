@@ -50,6 +50,7 @@ def test_the_install_script_in_a_clean_debian():
     """A search by the image's user, in a root that held Debian's minimum and certificates before."""
     with tempfile.TemporaryDirectory(prefix="archsearch-root-") as place:
         root = Path(place)
+        root.chmod(0o755)  # the image's user is to get in
         run("debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", root)
         for file in ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt"):
             shutil.copy(file, root / file[1:])
