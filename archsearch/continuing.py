@@ -16,8 +16,8 @@ from archsearch.store import IncompleteRun, RunFolder, open_store
 #: Sections, and single keys, that may change: how long, where, who follows it; never what is searched.
 RESUMABLE = frozenset({"budget", "resources", "cluster", "tracking", "search.max_hull_points", "search.confirm", "run.keep"})
 
-#: Where the run's folder lies was said by whoever names it.
-_ELSEWHERE = frozenset({"run.name", "run.dir"})
+#: Where the run is, which whoever names its folder has said, and the folder itself of its database.
+_ELSEWHERE = frozenset({"run.name", "run.dir", "run.store"})
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,11 @@ def since(meta: Mapping[str, Any], config: Config) -> Changes:
     for path, value in new.items():
         key = _dotted(path)
         override = f"{key}={json.dumps(value)}"
+        if key in _ELSEWHERE:
+            continue
         if any(each[: len(path)] == path for each in hidden):
             secret.append(override)
-        elif value == old.get(path) or key in _ELSEWHERE:
+        elif value == old.get(path):
             continue
         elif may_change(key):
             kept.append(override)

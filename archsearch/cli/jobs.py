@@ -43,7 +43,8 @@ def leave(ended: SubmittedJob, address: str, *, json: bool) -> NoReturn:
     if json:
         print(json_module.dumps(summary(ended, address), indent=2))
     elif ended.exit_code:
-        say(f"{ended.id} has ended: {ended.status}, exit code {ended.exit_code}")
+        why = ended.message.partition(", last available logs")[0]  # Ray repeats what was said
+        say(f"{ended.id} has ended: {ended.status}, exit code {ended.exit_code}. {why}")
     if ended.exit_code == 127:
         say("the head has no `archsearch` on its PATH: start Ray there in the environment that has it")
     raise typer.Exit(ended.exit_code or 0)

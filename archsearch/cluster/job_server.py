@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -82,6 +83,12 @@ class JobServer:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._silent(error) from error
 
+    def _ask(self, question: Callable[..., Any], *arguments: str) -> Any:
+        try:
+            return question(*arguments)
+        except (RuntimeError, OSError) as error:
+            raise self._silent(error) from error
+
     def _silent(self, error: Exception) -> ArchsearchError:
         return ArchsearchError(
             f"no Ray job server answers at {self.address} ({error}). It listens on the head, port 8265 by default, and on its "
@@ -91,7 +98,7 @@ class JobServer:
     # ------------------------------------------------------------------------------------------------------------ jobs
     def jobs(self) -> list[SubmittedJob]:
         """Every search that was submitted to this cluster, the oldest first."""
-        found = [job for details in self._client.list_jobs() if (job := _job(details)) is not None]
+        found = [job for details in self._ask(self._client.list_jobs) if (job := _job(details)) is not None]
         return sorted(found, key=lambda job: job.began)
 
     def find(self, run_or_job: str) -> SubmittedJob:
@@ -152,7 +159,7 @@ class JobServer:
 
     def job(self, id_: str) -> SubmittedJob:
         """How a job stands now."""
-        found = _job(self._client.get_job_info(id_))
+        found = _job(self._ask(self._client.get_job_info, id_))
         assert found is not None, id_
         return found
 
@@ -173,19 +180,19 @@ class JobServer:
                     if rest:
                         write(rest)
                     return job
-            except (RuntimeError, OSError) as error:
+            except ArchsearchError:
                 if time.monotonic() - heard > PATIENCE:
-                    raise self._silent(error) from error
+                    raise
             time.sleep(LOOK_EVERY)
 
     def logs(self, id_: str) -> str:
         """What a job has said so far."""
-        return str(self._client.get_job_logs(id_))
+        return str(self._ask(self._client.get_job_logs, id_))
 
     async def _tail(self, id_: str, shown: int, write: Callable[[str], None]) -> int:
         """What is said from the ``shown``-th character on, until the connection ends; how many have been shown then."""
         seen = 0
-        with contextlib.suppress(RuntimeError, OSError):
+        with contextlib.suppress(RuntimeError, OSError, aiohttp.ClientError):
             async for text in self._client.tail_job_logs(id_):
                 new = text[max(0, shown - seen) :]
                 seen += len(text)
@@ -195,7 +202,7 @@ class JobServer:
 
     def stop(self, id_: str) -> SubmittedJob:
         """End a job in order: its running jobs write checkpoints. Returns once it has ended."""
-        self._client.stop_job(id_)
+        self._ask(self._client.stop_job, id_)
         while (job := self.job(id_)).running:
             time.sleep(LOOK_EVERY / 4)
         return job

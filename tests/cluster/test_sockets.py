@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import psutil
+import pytest
 from real_head import clean
 from small_run import small
 from test_ray_runs import Driver, told, wait_for
@@ -46,13 +47,14 @@ def health_check(port: int, **environment: str) -> int:
     return subprocess.run(command, env={**clean(), **environment}, capture_output=True, timeout=60).returncode
 
 
+@pytest.mark.timeout(600)
 def test_a_local_cluster_answers_nobody_without_its_token(tmp_path):
     path = tmp_path / "run"
     config = small(search={"max_hull_points": 200}, seed_train={"epochs": 40})
     config["tracking"] = {"callbacks": ["tensorwatch"], "tensorwatch": {"port": 431}}
     driver = Driver(path, config, tmp_path)
     try:
-        wait_for(lambda: told(path) >= 1, 120, "a job is told")  # Ray is all there then
+        wait_for(lambda: told(path) >= 1, 240, "a job is told")  # Ray is all there then
         processes = [psutil.Process(driver.process.pid), *psutil.Process(driver.process.pid).children(recursive=True)]
         sockets = listening(processes)
         assert sockets.pop(("127.0.0.1", 40859 + 431)), "TensorWatch's stream, on loopback"

@@ -49,7 +49,7 @@ def client(head: Head, *words: object, **environment: str) -> subprocess.Popen:
 
 def answer(head: Head, *words: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     process = client(head, *words, **environment)
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=280)
     assert process.returncode == code, (process.returncode, out[-3000:], err[-3000:])
     assert "Traceback" not in err
     return subprocess.CompletedProcess(process.args, code, out, err)
@@ -78,17 +78,18 @@ def conf(tmp_path) -> Path:
     return path
 
 
+@pytest.mark.timeout(900)  # three drivers, one after another, each with workers of its own; a minute on an idle machine
 def test_a_submitted_search_outlives_its_client_and_its_driver(head, conf):
     run = head.place / "runs" / "long"
     follower = client(head, "submit", conf)
-    wait_for(lambda: told(run) >= 1, 120, "a job is told")
+    wait_for(lambda: told(run) >= 1, 240, "a job is told")
     follower.send_signal(signal.SIGKILL)
     follower.communicate()
 
     [driver] = drivers(head)
     committed = history(run)
     driver.send_signal(signal.SIGKILL)
-    wait_for(lambda: told(run) >= 3, 120, "the search goes on")
+    wait_for(lambda: told(run) >= 3, 240, "the search goes on")
     assert history(run)[: len(committed)] == committed
     assert driver not in drivers(head)
 

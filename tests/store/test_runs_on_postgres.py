@@ -71,6 +71,18 @@ def test_a_search_through_a_stopped_server_and_killed_drivers_and_every_verb_on_
     assert not path.exists() and schemas(server) == 0
 
 
+def test_the_same_call_starts_a_search_there_and_goes_on_with_it(
+    server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``or_resume``, with which a supervisor on a cluster keeps a driver going."""
+    monkeypatch.setenv(postgres.VARIABLE, server.url)
+    conf = tmp_path / "conf.yaml"
+    for points in (2, 3):
+        conf.write_text(json.dumps(config(run={"store": "${ARCHSEARCH_STORE}"}, search={"max_hull_points": points})))
+        assert len(api.search(conf, run_dir=tmp_path / "run", or_resume=True).points()) >= points
+    assert not (tmp_path / "run" / "run.db").exists()
+
+
 def schemas(server: PostgresServer) -> int:
     import psycopg
 
