@@ -93,7 +93,7 @@ class EarlyStoppingSection(Section):
     rungs: list[PositiveInt] = Field(
         default_factory=list, description="epochs after which a training is judged, e.g. [4, 6]; empty: none is stopped early"
     )
-    eta: float = Field(2.0, gt=1, description="of networks about as cheap, the best 1/eta at a rung always go on")
+    eta: float = Field(4.0, gt=1, description="of networks about as cheap, the best 1/eta at a rung always go on")
     least: PositiveInt = Field(5, description="trainings that must have passed a rung and finished before it stops any")
     optimism: float = Field(1.25, ge=1, description="how much further a training may still fall than any that finished")
 

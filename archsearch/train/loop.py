@@ -19,6 +19,7 @@ from archsearch.train.batches import Batches, Resident, Split, generator, reseed
 from archsearch.train.checkpoint import optimizer_tensors, pack, part, restore_optimizer, unpack
 from archsearch.train.compute import counting
 from archsearch.train.evaluate import Score, evaluate
+from archsearch.train.recorded import RECORDERS, RecordedStep, Step
 from archsearch.train.schedule import learning_rate
 from archsearch.train.section import TrainSection
 
@@ -70,14 +71,19 @@ def fit(
     return _Training(model, data, section, context, owner, rungs).run()
 
 
-def make_optimizer(parameters: list[nn.Parameter], section: TrainSection) -> torch.optim.Optimizer:
-    """The section's optimizer, as one fused kernel over all parameters."""
+def make_optimizer(parameters: list[nn.Parameter], section: TrainSection, *, recorded: bool = False) -> torch.optim.Optimizer:
+    """The section's optimizer, as one fused kernel over all parameters. One that is recorded reads its rate from a tensor, in
+    single precision, as CUDA's fused kernels want it."""
+    device = parameters[0].device
+    lr = torch.tensor(section.lr, dtype=torch.float32, device=device) if recorded else section.lr
     if section.optimizer == "adamw":
-        betas = (section.momentum, 0.999)
-        return torch.optim.AdamW(parameters, lr=section.lr, betas=betas, weight_decay=section.weight_decay, fused=True)
+        betas, capturable = (section.momentum, 0.999), recorded and device.type == "cuda"
+        return torch.optim.AdamW(
+            parameters, lr=lr, betas=betas, weight_decay=section.weight_decay, fused=True, capturable=capturable
+        )
     return torch.optim.SGD(
         parameters,
-        lr=section.lr,
+        lr=lr,
         momentum=section.momentum,
         weight_decay=section.weight_decay,
         nesterov=section.momentum > 0,
@@ -99,7 +105,9 @@ class _Training:
         self.per_epoch = self.batches.per_epoch
         self.total = section.epochs * self.per_epoch
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = make_optimizer(self.parameters, section)
+        recorded = section.cuda_graph and torch.device(context.device).type in RECORDERS and not section.drop_path
+        self.optimizer = make_optimizer(self.parameters, section, recorded=recorded)
+        self.compute: Step = RecordedStep(self._compute, context.device) if recorded else self._compute
         self.losses = torch.zeros(self.per_epoch, device=context.device)  # of this epoch's steps
         self.looked = 0  # how many of them were seen to be finite
         self.step = 0
@@ -148,7 +156,11 @@ class _Training:
             self.model.drop_path = section.drop_path * step / self.total  # type: ignore[assignment]
         rate = learning_rate(section, step, self.per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = group["lr"].fill_(rate) if isinstance(group["lr"], Tensor) else rate
+        self.losses[step % self.per_epoch] = self.compute(x, y)
+
+    def _compute(self, x: Tensor, y: Tensor) -> Tensor:
+        """One step on a batch: nothing that changes from step to step but tensors, and nothing that waits for the device."""
         for parameter in self.parameters:
             parameter.grad = None
         with self._autocast(), nullcontext() if self.step_madds else counting(self.model) as counted:
@@ -157,10 +169,10 @@ class _Training:
         if counted is not None:
             self.step_madds = counted.madds
         loss.backward()  # type: ignore[no-untyped-call]
-        if section.grad_clip:
-            nn.utils.clip_grad_norm_(self.parameters, section.grad_clip)
+        if self.section.grad_clip:
+            nn.utils.clip_grad_norm_(self.parameters, self.section.grad_clip)
         self.optimizer.step()
-        self.losses[step % self.per_epoch] = loss.detach()
+        return loss.detach()
 
     def _loss(self, output: Any, y: Tensor) -> Tensor:
         smoothing = self.section.label_smoothing

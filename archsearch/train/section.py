@@ -45,6 +45,9 @@ class TrainSection(Section):
 
     bf16: bool = Field(True, description="bfloat16 autocast on CUDA; a CPU always computes in float32")
     channels_last: bool = Field(True, description="channels-last memory layout: faster on CUDA and on CPUs")
+    cuda_graph: bool = Field(
+        False, description="on CUDA: record a training step once and replay it; for small networks; not with drop_path"
+    )
     eval_batch_size: PositiveInt | None = Field(None, description="images in a batch of an evaluation; null: by their size")
     checkpoint_every: CheckpointEvery = Field(CheckpointEvery(), description="mid-job checkpoints")
     tensorwatch_stats: bool = Field(True, description="record TensorWatch's per-model figures (the TSV columns of a run)")

@@ -33,7 +33,7 @@ _TRAIN = {**small()["seed_train"], "epochs": 3, "batch_size": 15, "checkpoint_ev
 STOPPING: dict[str, Any] = {
     **small(),
     "data": {"name": "digits", "max_train": 150},
-    "search": {**_SEARCH, "early_stopping": {"rungs": [1, 2], "least": 3, "optimism": 1.0}},
+    "search": {**_SEARCH, "early_stopping": {"rungs": [1, 2], "least": 3, "optimism": 1.0, "eta": 2}},
     "budget": {"jobs": 7},
     "seed_train": _TRAIN,
     "post_train": _TRAIN,

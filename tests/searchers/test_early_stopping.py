@@ -131,7 +131,7 @@ def history(early: EarlyStopping, frontier: Frontier, *, arch: int, error: float
 
 
 def test_a_dominated_training_is_stopped_and_a_cheap_or_a_promising_one_goes_on():
-    early, frontier = make(), Frontier(0.025)
+    early, frontier = make(eta=2), Frontier(0.025)
     history(early, frontier, arch=4, error=0.2)
 
     def judged(id_: int, arch: int, error: float) -> str | None:
