@@ -2,6 +2,7 @@
 # make test   install with the test extras and run the tests
 # make soak   the slow fault tests: kill -9 of the driver, twenty times on real Ray
 # make install-check   docker/install.sh in a clean Debian (root and debootstrap)
+# make chaos  five minutes of a search whose workers, nodes and driver are killed at random
 # PIP_ARGS    options passed to pip, e.g. make demo PIP_ARGS="--index-url https://..."
 # PYTHON      the interpreter that makes the environment, 3.11 or newer
 
@@ -12,7 +13,7 @@ PYTEST_ARGS ?=
 # pip's own tracking is not asked on every run: an environment is up to date when it is newer than what it was made from.
 MADE_FROM := pyproject.toml docker/constraints.txt
 
-.PHONY: demo test soak install-check lint clean
+.PHONY: demo test soak install-check chaos lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/archsearch search confs/petridish_digits.yaml
@@ -25,6 +26,9 @@ soak: $(VENV)/.installed-test
 
 install-check: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m soak tests/test_docker.py $(PYTEST_ARGS)
+
+chaos: $(VENV)/.installed
+	$(BIN)/python experiments/chaos/run.py --minutes 5 --output build/chaos.json
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check archsearch tests experiments

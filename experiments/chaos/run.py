@@ -37,6 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chaos-") as place:
         prepare(Path(place))
         results = Chaos(Path(place), args.seed, args.every).run(60 * args.minutes)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"minutes": args.minutes, "seed": args.seed, **results}, indent=2)
     args.output.write_text(text + "\n")
     print(text)

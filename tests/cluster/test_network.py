@@ -70,8 +70,8 @@ class Hosts:
 
     def of(self, pid: int) -> int:
         """The number of the host where a process runs."""
-        name = subprocess.run(["ip", "netns", "identify", str(pid)], check=True, capture_output=True, text=True).stdout.strip()
-        return self.names.index(name) + 1
+        there = os.stat(f"/proc/{pid}/ns/net").st_ino
+        return next(n for n, name in enumerate(self.names, 1) if os.stat(f"/run/netns/{name}").st_ino == there)
 
     def close(self) -> None:
         for name in self.names:
@@ -101,11 +101,15 @@ def test_a_node_is_cut_off_in_the_middle_of_a_job(hosts, tmp_path):
     head = ["--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={hosts.sockets}"]
     hosts.start(1, RAY, "start", *head, "--node-ip-address=10.77.0.1", *common)
     path, log = tmp_path / "run", tmp_path / "log"
-    until(lambda: b"Ray runtime started" in (tmp_path / "host1.log").read_bytes(), what="the head is up")
+    until(lambda: b"Ray runtime started" in (tmp_path / "host1.log").read_bytes(), timeout=150, what="the head is up")
     for n in (2, 3):
         node = ["--address=10.77.0.1:6379", "--num-cpus=1", f"--node-ip-address=10.77.0.{n}"]
         hosts.start(n, RAY, "start", *node, *common)
-    until(lambda: all(b"Ray runtime started" in (tmp_path / f"host{n}.log").read_bytes() for n in (2, 3)), what="nodes are up")
+    until(
+        lambda: all(b"Ray runtime started" in (tmp_path / f"host{n}.log").read_bytes() for n in (2, 3)),
+        timeout=150,
+        what="nodes are up",
+    )
     about = json.dumps({"steps": [120, 20, 20, 20], "policy": {"stall_timeout": 300}})
     script = str(Path(__file__).with_name("far_session.py"))
     driver = hosts.start(1, sys.executable, script, str(path), str(log), "10.77.0.1:6379", about, stdout=subprocess.PIPE)
