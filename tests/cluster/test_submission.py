@@ -138,6 +138,6 @@ def test_what_is_wrong_is_said_before_anything_is_sent(head, conf):
         return answer(head, "submit", conf, *words, code=2).stderr
 
     assert "search.max_hull_pints" in refused("--set", "search.max_hull_pints=3")
-    written = refused("--set", "run.artifacts=s3://me:hush@store/weights")
-    assert "run.artifacts holds a secret" in written and "hush" not in written
+    written = refused("--set", "run.store=postgresql://me:hush@store/runs")
+    assert "run.store holds a secret" in written and "hush" not in written
     assert "knows no submitted run" in answer(head, "stop", "nowhere", code=2).stderr
