@@ -197,3 +197,20 @@ def test_trainings_again_with_other_seeds_have_no_rungs():
     again = [job for job in bench.asked if job.stage is Stage.EVAL_TRAINED]
     assert again and not any("rungs" in job.spec for job in again)
     assert all(job.spec["rungs"] == [1] for job in bench.asked if job.stage is Stage.SEED_TRAINED)
+
+
+def test_a_training_that_could_come_to_the_front_above_the_hull_goes_on():
+    """Its rivals stood better at the rung and ended worse; between a cheap and a dear network, nothing dominates it."""
+    early, frontier = make(), Frontier(0.0)
+    for id_, (arch, error) in enumerate([(0, 0.5), (1, 0.5), (2, 0.5), (9, 0.1)], 1):
+        early.reported(training(id_, arch), row(2, 0.4))
+        early.ended(training(id_, arch), {"val_error": error})
+        frontier.add(id_, MADDS[arch], error)
+    falls = 0.3  # of the dear one
+    job = training(9, 3)
+    early.reported(job, row(2, 0.48 + 1.25 * falls))
+    assert frontier.would_join(MADDS[3], 0.48) and not frontier.would_join(MADDS[3], 0.5)
+    assert early.verdict(job, frontier) is None
+    worse = training(10, 3)
+    early.reported(worse, row(2, 0.51 + 1.25 * falls))
+    assert early.verdict(worse, frontier) is not None
