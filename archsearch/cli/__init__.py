@@ -37,6 +37,7 @@ VERBS: dict[str, str] = {
     "status": "Show where a run stands: jobs, pool, frontier.",
     "evaluate": "Train models of a run's frontier long and from scratch, and measure their test error over seeds.",
     "runs": "List the runs in a folder; compare, remove or export runs.",
+    "backup": "Copy a run with its weights into another folder, also while it is being searched.",
     "report": "Write a run's tables and pictures.",
     "config": "Show or check a configuration, or write the schema for editors.",
     "doctor": "Tell what is installed, what Ray and CUDA see, and what is missing for which feature.",

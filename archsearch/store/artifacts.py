@@ -15,6 +15,7 @@ from archsearch.jobs import ArtifactRef, InputError, StoreDamaged
 from archsearch.store.files import Files
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_KEY = re.compile(rf"artifacts/[0-9]{{6,}}/[0-9]+/{_NAME.pattern}")
 _CHECKPOINT = re.compile(r"checkpoints/[0-9]{6,}/([0-9]+)\.ckpt")
 _OWNER = "OWNER"  # names the run that the place belongs to
 _MAGIC = b"archsearch checkpoint 1\n"
@@ -59,8 +60,7 @@ class Artifacts:
             StoreDamaged: missing, or not the bytes that were written; the text names the key.
             InputError: the key is not an artifact's, or leads out of the root.
         """
-        if not ref.key.startswith("artifacts/"):
-            raise InputError(f"{ref.key!r} is no artifact's key: expected one that starts with artifacts/")
+        _refuse_other(ref.key)
         payload = self._files.read(ref.key)
         if payload is None:
             raise StoreDamaged(f"artifact {ref.key} is missing in {self.url}")
@@ -69,6 +69,19 @@ class Artifacts:
         if hashlib.sha256(payload).hexdigest() != ref.sha256:
             raise StoreDamaged(f"artifact {ref.key} in {self.url} is not what was written (its SHA-256 differs)")
         return payload
+
+    def put(self, ref: ArtifactRef, payload: bytes) -> None:
+        """Write what another place has, under the same name: ``payload`` is what ``load`` gave for ``ref`` there."""
+        _refuse_other(ref.key)
+        self._files.write(ref.key, payload, once=True)
+
+    def holds(self, ref: ArtifactRef) -> bool:
+        """Whether the artifact lies here, whole."""
+        try:
+            self.load(ref)
+        except StoreDamaged:
+            return False
+        return True
 
     def claim(self, run: str, *, new: bool = False) -> None:
         """Check that this place belongs to the run with that id; with ``new`` it gets it, if it is nobody's yet.
@@ -136,6 +149,15 @@ class Artifacts:
     def _checkpoints(self, job: int) -> dict[int, str]:
         keys = self._files.keys(f"checkpoints/{job:06d}")
         return {int(match[1]): key for key in keys if (match := _CHECKPOINT.fullmatch(key))}
+
+
+def _refuse_other(key: str) -> None:
+    """
+    Raises:
+        InputError: the key is not of the form that ``save`` gives.
+    """
+    if not _KEY.fullmatch(key):
+        raise InputError(f"{key!r} is no artifact's key: expected one such as artifacts/000001/1/weights-0123abcd.safetensors")
 
 
 def _header(job: int, attempt: int, payload: bytes) -> bytes:

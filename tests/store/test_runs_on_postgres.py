@@ -54,6 +54,8 @@ def test_a_search_through_a_stopped_server_and_killed_drivers_and_every_verb_on_
     assert [row["state"] for row in json.loads(archsearch("runs", "--dir", tmp_path, "--json").stdout)] == ["done"] * 2
     assert json.loads(archsearch("runs", "compare", path, reference, "--json").stdout)["same_data"]
     assert (path / "report.html").exists() and archsearch("report", path).stdout.count(".tsv") == 4
+    archsearch("backup", path, tmp_path / "backup")  # into a file
+    assert results(tmp_path / "backup") == results(reference) and (tmp_path / "backup" / "run.db").exists()
     archsearch("runs", "export", path, "-o", tmp_path / "run.zip")
     settings = ["--set", "evaluation.seeds=1", "--set", "evaluation.train.epochs=1", "--set", "cluster.executor=inline"]
     evaluated = archsearch("evaluate", path, "--top", 1, "--json", *settings)
