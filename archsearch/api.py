@@ -15,7 +15,7 @@ from archsearch.continuing import RESUMABLE, description, may_change, since
 from archsearch.evaluation import Evaluation, evaluate, load_evaluation
 from archsearch.jobs import EventKind, Executor, InputError
 from archsearch.run import Run, artifacts_root, evaluations_in, frontier_settings, load_run, write_run_report
-from archsearch.session import Plan, begin, followed, go_on, new_folder, plan, read_config, same_data, versions
+from archsearch.session import Plan, begin, followed, go_on, new_folder, plan, read_config, refuse_unasked, same_data, versions
 from archsearch.store import RunFolder, open_store
 from archsearch.tracking import Callback
 from archsearch.warm_start import WarmStart, choose
@@ -115,12 +115,15 @@ def resume(
     callbacks: Sequence[Callback] = (),
     observer: Observer | None = None,
     reached: Callable[[str], None] = lambda name: None,
+    join: bool = True,
 ) -> Run:
     """Go on with a run that was interrupted, killed or stopped, from its last event.
 
     Args:
         overrides: budgets, resources and tracking to change from now on; what is searched stays.
         secrets: overrides that count for this session only, and are not kept.
+        join: whether the cluster that the run itself names may be joined: whoever runs it can run code here. It may not be if
+            the run is a stranger's; ``overrides`` name one then.
         callbacks, observer: as for ``search``; those that were handed to an earlier session are to be handed over again.
 
     Raises:
@@ -140,6 +143,8 @@ def resume(
     config = configuration.from_snapshot(
         meta["config"], expanded=meta["expanded"], overrides=[*secrets, *kept, *overrides], settable=RESUMABLE
     )
+    if not join:
+        refuse_unasked(config, overrides, folder)
     made = same_data(plan(config, directory=meta["directory"]), folder, meta)
     with followed(config, folder, callbacks, observer) as watching:
         outcome = go_on(made, folder, meta, changes=_changes(overrides), observer=watching, reached=reached)

@@ -21,7 +21,7 @@ from archsearch.jobs import InputError, StoreBusy
 from archsearch.report.evaluation import write_evaluation
 from archsearch.run import Run, evaluation_of, load_network, load_run
 from archsearch.searchers.evaluation import Entrant, FinalEvaluation
-from archsearch.session import Plan, begin, go_on, load_data, same_data
+from archsearch.session import Plan, begin, go_on, load_data, refuse_unasked, same_data
 from archsearch.store import RunFolder, database_url
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def evaluate(
     overrides: Sequence[str] = (),
     observer: Observer | None = None,
     reached: Callable[[str], None] = lambda name: None,
+    join: bool = True,
 ) -> Evaluation:
     """Train models of a run's frontier as its section ``evaluation`` says, and measure them on the test split.
 
@@ -89,6 +90,7 @@ def evaluate(
         points: which points of the pool; by default all that stand on the frontier, or those that this evaluation began with.
         top: only so many of the frontier, those with the lowest errors.
         name: the evaluation's folder below ``RUN/evaluations``; another name is another evaluation.
+        join: as for `archsearch.resume`.
         overrides: as for `archsearch.search`, of the sections evaluation, resources and cluster.
 
     Raises:
@@ -100,6 +102,8 @@ def evaluate(
     earlier = Run(folder) if folder.made else None
     chosen = _chosen(of, points, top, earlier)
     config = _config(of, overrides)
+    if not join:
+        refuse_unasked(config, overrides, of.folder)
     about = {"of": of.meta["id"], "points": chosen, "settings": config["evaluation"].model_dump(mode="json")}
     if earlier is not None:
         _refuse_another(folder, earlier.meta["evaluation"], about)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from archsearch import config as configuration
 from archsearch.cluster.loop import Outcome
 from archsearch.config import Config
-from archsearch.jobs import ArchsearchError, ArtifactRef, EventKind, InputError, JobState
+from archsearch.jobs import ArchsearchError, ArtifactRef, Event, EventKind, InputError, JobState, StoreDamaged
 from archsearch.report import summary, write_html, write_report
 from archsearch.report.evaluation import evaluation_summary
 from archsearch.store import Artifacts, IncompleteRun, Point, RunFolder, RunState, list_runs, open_store
@@ -32,11 +32,17 @@ class Run:
             self.state = RunState()
             self.session: Mapping[str, Any] = {}  # what the latest driver said of itself
             for event in store.events():
-                self.state.apply(event)
+                self._take(event)
                 self.session = event.data.get("session", self.session) if event.kind is EventKind.BUDGET else self.session
         kept = 0 if self.meta.get("simulated") else self.state.artifact_bytes
         self.disk = {"artifacts": kept, "log": log}  # bytes
         self.config = _configuration(self.meta, self.state)
+
+    def _take(self, event: Event) -> None:
+        try:
+            self.state.apply(event)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StoreDamaged(f"{self.path}: event {event.number} ({event.kind}) is none that archsearch writes") from error
 
     @property
     def path(self) -> Path:
@@ -137,13 +143,12 @@ def load_network(run: Run, arch: Mapping[str, Any], weights: ArtifactRef) -> nn.
     Raises:
         StoreDamaged: the weights are not those that were written.
     """
-    from safetensors.torch import load
-
     from archsearch.arch import Architecture
     from archsearch.arch.build import build
+    from archsearch.train.weights import load_weights
 
     model = build(Architecture.from_json(arch))
-    model.load_state_dict(load(Artifacts(artifacts_root(run.config, run.folder)).load(weights)))
+    model.load_state_dict(load_weights(Artifacts(artifacts_root(run.config, run.folder)).load(weights)))
     return model.eval()
 
 

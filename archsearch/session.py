@@ -102,6 +102,20 @@ def same_data(made: Plan, folder: RunFolder, meta: Mapping[str, Any]) -> Plan:
     return made
 
 
+def refuse_unasked(config: Config, overrides: Sequence[str], folder: RunFolder) -> None:
+    """
+    Raises:
+        InputError: a run's own configuration names a cluster elsewhere, and the user has not.
+    """
+    address = config["cluster"].address
+    asked = any(configuration.parse_override(each)[0][:2] == ("cluster", "address") for each in overrides)
+    if config["cluster"].executor == "ray" and ":" in address and not asked:
+        raise InputError(
+            f"the run in {folder.path} names the cluster at {address}. Whoever runs that can run code here, so say yourself "
+            f"that it is to be joined: --address {address}"
+        )
+
+
 def read_config(source: Config | str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """A configuration from what a user may hand over: a file's path, plain values, or one that is checked already."""
     if isinstance(source, Config):

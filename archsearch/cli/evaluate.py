@@ -54,7 +54,7 @@ def command(
     chosen = None if points is None else _ids(points)
     overrides = [*(set_ or []), *flag_overrides(address=address, executor=executor, seeds=seeds)]
     with watched(f"{run}: evaluation {name}") as observer:
-        found = api.evaluate(run, points=chosen, top=top, name=name, overrides=overrides, observer=observer)
+        found = api.evaluate(run, points=chosen, top=top, name=name, overrides=overrides, observer=observer, join=False)
     again = "give the same command again to go on"
     if json:
         print(json_module.dumps(found.summary(), indent=2))

@@ -32,4 +32,4 @@ def command(
     from archsearch.cli.driving import drive, flag_overrides
 
     overrides = [*(set_ or []), *flag_overrides(address=address, executor=executor)]
-    drive(lambda observer: api.resume(run, overrides=overrides, observer=observer), title=str(run), json=json)
+    drive(lambda observer: api.resume(run, overrides=overrides, observer=observer, join=False), title=str(run), json=json)

@@ -43,6 +43,7 @@ def refuse_unshared(root: str) -> None:
 
 
 def _unshared(root: str, node: dict[str, Any], what: str) -> InputError:
+    ray.shutdown()  # the executor that asked will not come to be
     name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:8]})"
     return InputError(
         f"run.artifacts: {root}, as the node {name} sees it, {what}. Set run.artifacts to a folder that all nodes mount, or to "

@@ -118,11 +118,18 @@ class Artifacts:
         name those that run, since they may have written what no event names yet."""
         kept, spared = set(keep), {f"{job:06d}" for job in spare}
         removed = [key for key in self._files.keys("artifacts") if key not in kept and key.split("/")[1] not in spared]
-        self.drop(removed)
+        for key in removed:
+            self._files.remove(key)
         return removed
 
     def drop(self, keys: Collection[str]) -> None:
-        """Remove these artifacts; those that are gone already are passed over."""
+        """Remove these artifacts; those that are gone already are passed over.
+
+        Raises:
+            InputError: one is no artifact's key; nothing was removed.
+        """
+        for key in keys:
+            _refuse_other(key)
         for key in keys:
             self._files.remove(key)
 

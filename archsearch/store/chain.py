@@ -60,8 +60,20 @@ def rows_of(events: Sequence[Event], tip: Link) -> list[dict[str, Any]]:
 
 
 def event_of(row: Checked) -> Event:
+    """
+    Raises:
+        StoreDamaged: its checksum is right, but archsearch writes no such event: the log is a stranger's, or a newer one's.
+    """
     number, time, kind, job, data = row
-    return Event(number, time, EventKind(kind), job, read(kind, data))
+    try:
+        event = Event(number, time, EventKind(kind), job, read(kind, data))
+        named = event.data["id"] if kind == EventKind.ASKED else event.data["job"]["id"] if kind == EventKind.IMPORTED else job
+        right = type(named) is type(job) and named == job and (job is None or type(job) is int)  # it becomes names of files
+    except (ValueError, TypeError, KeyError, RecursionError):
+        right = False
+    if not right:
+        raise StoreDamaged(f"event {number} ({kind}, of job {job}) is none that archsearch writes")
+    return event
 
 
 def as_stored(number: int, time: float, kind: EventKind, job: int | None, data: Mapping[str, JSON]) -> Event:

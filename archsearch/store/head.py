@@ -52,7 +52,8 @@ def read_head(path: Path) -> Head:
     """
     for attempt in range(3):  # a reader may meet a record half written; the other one is then intact, or soon will be
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(2 * SLOT)
         except FileNotFoundError:
             raise StoreDamaged(f"{path} is missing: the number of the last event is not known") from None
         except OSError as error:

@@ -18,7 +18,7 @@ from archsearch.store import lease
 from archsearch.store.chain import genesis, last_link, rows_of
 from archsearch.store.database import database_of
 from archsearch.store.head import HeadWriter, read_head
-from archsearch.store.paths import RunFolder
+from archsearch.store.paths import RunFolder, refuse_links
 from archsearch.store.reader import Reader, refuse_absent
 from archsearch.store.schema import EVENTS, LEASE, migrate
 
@@ -54,6 +54,7 @@ class SqlStore(Store):
         self._connection: Connection | None = None
         self._lost = self._closed = False
         refuse_absent(folder)
+        refuse_links(folder)
         self._database = database_of(folder)
         if not write:
             self._reader = Reader(folder, self._database, whole=whole)

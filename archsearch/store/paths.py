@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from archsearch.jobs import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
@@ -81,6 +83,20 @@ class RunFolder:
     def started(self) -> bool:
         """Whether a run's creation has begun here; ``open_store`` says whether it is whole."""
         return self.head.exists() or self.made
+
+
+def refuse_links(folder: RunFolder) -> None:
+    """
+    Raises:
+        InputError: a name in the folder is a symbolic link: what is written there would land elsewhere. Those below artifacts
+            and checkpoints are looked at when they are used.
+    """
+    for place, folders, files in os.walk(folder.path):
+        for name in (*folders, *files):
+            path = os.path.join(place, name)
+            if os.path.islink(path):
+                raise InputError(f"{path} is a symbolic link: a run's folder holds files of its own only (see run.artifacts)")
+        folders[:] = [name for name in folders if name not in (folder.artifacts.name, folder.checkpoints.name)]
 
 
 def list_runs(directory: str | os.PathLike[str]) -> list[RunFolder]:

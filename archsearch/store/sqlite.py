@@ -18,9 +18,13 @@ from archsearch.jobs import StoreDamaged, StoreUnavailable
 from archsearch.store.database import Database
 from archsearch.store.head import Head
 from archsearch.store.paths import RunFolder
+from archsearch.store.schema import TABLES
 
 #: Seconds that a commit waits for another process's lock before it gives up for the moment.
 PATIENCE = 2.0
+
+#: Bytes of the longest value: a stranger's file must not fill the memory.
+LONGEST = 1 << 26
 
 #: Primary result codes that say nothing about the stored bytes: what was asked can be asked again.
 _PASSING = {
@@ -46,7 +50,9 @@ def connect(path: Path, mode: str, *, timeout: float = 5.0) -> Engine:
 
     def opened() -> sqlite3.Connection:
         # Autocommit here, BEGIN below: the driver's own transactions begin too late to hold the lock over a read.
-        return sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
+        return connection
 
     engine = create_engine("sqlite://", creator=opened, poolclass=NullPool)
     writes = mode in ("rw", "rwc")
@@ -94,6 +100,18 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _refuse_foreign(connection: Connection) -> None:
+    """
+    Raises:
+        StoreDamaged: the file has triggers, views or tables that archsearch does not make: they could do what it never would.
+    """
+    found = connection.exec_driver_sql("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema")
+    for kind, name, table, text in found:
+        plain = kind == "index" or (kind == "table" and text.startswith("CREATE TABLE "))
+        if not plain or table not in TABLES.tables:
+            raise StoreDamaged(f"its schema has the {kind} {name}, which archsearch did not make")
+
+
 class SqliteFile(Database):
     """``run.db`` in the run's folder."""
 
@@ -119,6 +137,7 @@ class SqliteFile(Database):
         with translated(self._path, "reading"):
             engine = connect(self._path, "immutable" if head.digest else "ro")
             with engine.connect() as connection, connection.begin():
+                _refuse_foreign(connection)
                 yield connection
 
     def _check_digest(self, head: Head) -> None:

@@ -208,7 +208,7 @@ def test_what_cannot_be_reached(tmp_path: Path) -> None:
         Artifacts(tmp_path / "file").save(1, 1, "weights", b"")
     ref = Artifacts(tmp_path / "run").save(1, 1, "weights", b"x")
     with pytest.raises(StoreDamaged, match="is missing"):
-        Artifacts(tmp_path / "run").load(replace(ref, key="artifacts/000001/1"))
+        Artifacts(tmp_path / "run").load(replace(ref, key="artifacts/000001/1/gone.bin"))
 
 
 def test_a_relative_root_does_not_follow_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
