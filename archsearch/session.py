@@ -22,7 +22,7 @@ from archsearch import config as configuration
 from archsearch.cluster.loop import Outcome, RunLoop
 from archsearch.cluster.observer import Observer
 from archsearch.config import Config
-from archsearch.jobs import Executor, InputError, Searcher
+from archsearch.jobs import ArchsearchError, Executor, InputError, Searcher, StoreDamaged
 from archsearch.registry import SEARCHERS
 from archsearch.run import artifacts_root, evaluations_in, frontier_settings, write_run_report
 from archsearch.searchers.base import FrontierSearcher, Surroundings
@@ -219,19 +219,20 @@ def drive(
     artifacts = Artifacts(artifacts_root(config, folder), reached=reached)
     if artifacts.url != folder.url:
         artifacts.claim(store.meta["id"])
-    loop = RunLoop(
-        store,
-        artifacts,
-        made.searcher,
-        config["cluster"],
-        retention=_retention(config, made.searcher),
-        disk=None if budget.disk_gb is None else budget.disk_gb * 1e9,
-        wall_clock=budget.wall_clock,
-        drain=budget.when_reached == "drain",
-        resources=config["resources"].by_stage(),
-        observer=observer,
-        reached=reached,
-    )
+    with _own_events(folder):
+        loop = RunLoop(
+            store,
+            artifacts,
+            made.searcher,
+            config["cluster"],
+            retention=_retention(config, made.searcher),
+            disk=None if budget.disk_gb is None else budget.disk_gb * 1e9,
+            wall_clock=budget.wall_clock,
+            drain=budget.when_reached == "drain",
+            resources=config["resources"].by_stage(),
+            observer=observer,
+            reached=reached,
+        )
     artifacts.collect(loop.state.artifact_keys())
     session = {
         "executor": executor.name,
@@ -295,6 +296,20 @@ def open_executor(
         yield executor
     finally:
         executor.close()
+
+
+@contextlib.contextmanager
+def _own_events(folder: RunFolder) -> Iterator[None]:
+    """
+    Raises:
+        StoreDamaged: the checksums of the run's events are right, but they do not say what archsearch's do.
+    """
+    try:
+        yield
+    except ArchsearchError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreDamaged(f"{folder.path}: its events are none that archsearch writes ({error!r})") from error
 
 
 @contextlib.contextmanager

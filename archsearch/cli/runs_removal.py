@@ -99,11 +99,13 @@ def removal(path: Path, *, force: bool) -> Iterator[Removal]:
             raise StoreBusy(f"the run in {folder.path} is held by {run.driver}: wait for its end, or stop it first")
         root = api.artifacts_root(run.config, folder)
         elsewhere, state = None if root == folder.url else root, f"{len(run.points())} points"
+    inner = [] if folder.evaluations.is_symlink() else list_runs(folder.evaluations)
+    own = [folder, *(each for each in inner if not each.path.is_symlink())]
     with ExitStack() as held:
-        for each in (folder, *list_runs(folder.evaluations)):  # also of a run that cannot be read
+        for each in own:  # also of a run that cannot be read
             held.callback(FileLock(each.lock, patience=0.0).release)
         databases = []
-        for each in (folder, *list_runs(folder.evaluations)):
+        for each in own:
             with suppress(StoreDamaged):
                 databases.append(database_of(each))
         names, total = _contents(folder.path)

@@ -90,7 +90,7 @@ class FileLock:
             StoreUnavailable: the lock's file cannot be opened.
         """
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
             raise StoreUnavailable(f"{path} cannot be opened: {error}") from error
         end = time.monotonic() + patience
