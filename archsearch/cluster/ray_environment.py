@@ -20,11 +20,6 @@ def prepare(address: str, root: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_task_oom_retries", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address != "local":
-        # Without these a driver hears only after five minutes that a node behind a cut network is dead; with them, as soon as
-        # the cluster knows it. On a local cluster nothing can be cut, and a busy machine must not be taken for a dead one.
-        os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "3000")
-        os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "3000")
     # Every process of a local cluster inherits it: what belongs to a run can be told by its environment.
     os.environ["ARCHSEARCH_RUN"] = root
     if address == "local":

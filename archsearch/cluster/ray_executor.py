@@ -324,11 +324,11 @@ class RayExecutor(Executor):
     def _wanted(self, wants: Resources, planned: Sequence[Job]) -> int:
         """How many more jobs of a kind are wanted: those that would start now, and a few ahead for the cluster to grow by.
 
-        Of a kind that no node could hold one is submitted and waits: for a node that joins, or for an autoscaler to see it.
+        Of a kind that no node could hold one is submitted at least, and waits: for a node that joins, or for an autoscaler.
         """
         nodes, board = self._nodes.living(), self._filled(planned)
         if not any(node.holds(wants) for node in nodes):
-            number = 0 if wants in board.homeless else 1
+            number = max(1, self._ahead) - board.homeless.count(wants)
         else:
             number = board.count(wants) + self._ahead - len(board.homeless)
         if self._limit is not None:

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=15.0, help="mean seconds between two kills")
     parser.add_argument("--output", type=Path, default=HERE / "results.json")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order, so that no process of the cluster is left
     with tempfile.TemporaryDirectory(prefix="chaos-") as place:
         prepare(Path(place))
         results = Chaos(Path(place), args.seed, args.every).run(60 * args.minutes)

@@ -20,10 +20,16 @@ CONFIG = {
     "idle_timeout_minutes": 0.1,
     "provider": {"type": "fake_multinode", "launch_multiple": True, "head_node_id": "FAKE_HEAD_NODE_ID"},
     "auth": {},
-    "head_node_type": "head",
+    "docker": {},
+    **{f"{kind}_commands": [] for kind in ("setup", "head_setup", "worker_setup", "initialization")},
+    **{f"{kind}_start_ray_commands": [] for kind in ("head", "worker")},
+    "file_mounts": {},
+    "cluster_synced_files": [],
+    "file_mounts_sync_continuously": False,
+    "head_node_type": "ray.head.default",
     "available_node_types": {
-        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-        "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 3},
+        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "ray.worker.default": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 3},
     },
 }
 
