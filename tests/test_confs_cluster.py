@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from archsearch.cluster.ray_environment import NO_METRICS
+
 ROOT = Path(__file__).parents[1]
 CONFS = ROOT / "confs" / "cluster"
 
@@ -44,6 +46,7 @@ def test_ray_up_takes_it_and_nobody_is_let_in_without_the_token(name, monkeypatc
         settings = line.partition("ray start")[0].split()
         assert {"RAY_AUTH_MODE=token", "RAY_enable_metrics_collection=0"} <= set(settings), line
     assert "--dashboard-host=127.0.0.1" in starts[0]
+    assert {f"{name}={value}" for name, value in NO_METRICS.items()} <= set(starts[0].split())
     assert raw["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token" and raw["file_mounts"]["~/archsearch"] == "."
     assert raw["setup_commands"][0] == "chmod 600 ~/.ray/auth_token"
     steps = re.findall(r"install\.sh ([a-z ]+)", " ".join(raw["setup_commands"]))

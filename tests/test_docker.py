@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from archsearch.cluster.ray_environment import NO_METRICS
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
@@ -38,6 +40,7 @@ def test_the_image_holds_what_it_needs_and_no_secret():
         assert (ROOT / source).exists() and source.split("/")[0] in kept, source
     assert {"device", "cuda", "node"} <= set(re.findall(r"^FROM base AS (\w+)", text, re.MULTILINE))
     assert re.search(r"^USER [1-9]\d*$", text, re.MULTILINE), "a number: Kubernetes' runAsNonRoot believes no name"
+    assert all(f"{name}={value}" in text for name, value in NO_METRICS.items())
     assert "RAY_AUTH_MODE=token" in text and not re.search(
         r"RAY_AUTH_TOKEN=|^(ENV|ARG) .*(SECRET|PASSWORD)", text, re.MULTILINE
     )

@@ -10,6 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+#: Ray serves metrics to everybody, without a token, from three processes. A port that is none keeps the last two from it.
+NO_METRICS = {"RAY_enable_metrics_collection": "0", "AUTOSCALER_METRIC_PORT": "-1", "DASHBOARD_METRIC_PORT": "-1"}
+
 
 def prepare(address: str, root: str) -> None:
     """Set Ray's environment for a driver of the run whose artifacts are at ``root``.
@@ -23,7 +26,8 @@ def prepare(address: str, root: str) -> None:
     # Every process of a local cluster inherits it: what belongs to a run can be told by its environment.
     os.environ["ARCHSEARCH_RUN"] = root
     if address == "local":
-        os.environ.setdefault("RAY_enable_metrics_collection", "0")  # they are served to everybody, without a token
+        for name, value in NO_METRICS.items():
+            os.environ.setdefault(name, value)
     if address != "local" or "ray" in sys.modules or "RAY_AUTH_MODE" in os.environ:
         return
     folder = Path(tempfile.mkdtemp(prefix="archsearch-ray-"))

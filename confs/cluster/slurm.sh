@@ -22,7 +22,8 @@ port=$((20000 + SLURM_JOB_ID % 20000))
 
 # Whoever reaches these ports needs this job's token, which is in a file that only this user can read.
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$HOME/.archsearch-$SLURM_JOB_ID.token" RAY_USAGE_STATS_ENABLED=0
-export RAY_enable_metrics_collection=0 # they are served to everybody, without a token
+# Ray would serve its metrics to everybody, without a token.
+export RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1
 trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
 (umask 077 && python3 -c 'import secrets; print(secrets.token_hex(32), end="")' >"$RAY_AUTH_TOKEN_PATH")
 

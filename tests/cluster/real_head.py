@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from archsearch.cluster.ray_environment import NO_METRICS
+
 
 @dataclass(frozen=True)
 class Head:
@@ -74,7 +76,7 @@ def running_head(place: Path, cpus: int = 2, environment: Mapping[str, str] | No
             "num-cpus": cpus,
             "object-store-memory": 100_000_000,
         }
-        settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), **NO_METRICS}
         with (place / "head.log").open("w") as log:
             process = subprocess.Popen(
                 [
