@@ -129,8 +129,9 @@ def _architecture(text: str, place: tuple[str, str]) -> Span | None:
     """An architecture in a spec: in the order of canonical text it begins with its cells and ends with its stem."""
     holder, name = place
     start = text.find(f'"{name}":{{"cells":') + len(name) + 3
-    end = text.find('"}', text.find('"stem":"', start) + 8) + 2
-    return (holder, name, start, end) if len(name) + 3 <= start < end else None
+    stem = text.find('"stem":"', start)
+    end = text.find('"}', stem + 8) + 2
+    return (holder, name, start, end) if len(name) + 3 <= start < stem < end else None
 
 
 #: Stands for a value that is cut out; a text that has it already is parsed whole.

@@ -9,11 +9,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from store_helpers import asked
 from store_runs import archsearch, config, results
 
 import archsearch as api
-from archsearch.jobs import EventKind, InputError, JobState, Stage
-from archsearch.store import read_run
+from archsearch.jobs import Event, EventKind, InputError, JobState, Stage
+from archsearch.store import RunState, read_run
 from archsearch.store.retention import unneeded
 
 SEARCH = {"max_hull_points": 8, "convex_hull_eps": 0.0, "band_standard_errors": 0}
@@ -116,6 +117,33 @@ def test_nothing_goes_that_a_job_or_a_child_to_come_needs(runs: dict[str, Path])
     final = api.load_run(runs["frontier"])
     front = {entry["id"] for entry in final.frontier()}
     assert unneeded(final.state, front, front).keys().isdisjoint(final.state.point(id_).weights.key for id_ in front)
+
+
+def test_what_a_search_found_waits_for_its_child_and_its_parent_with_it() -> None:
+    """Where several slots end searches before the children's turn comes. None of these points is on the frontier any more."""
+
+    def ref(key: str) -> dict[str, object]:
+        return {"key": key, "sha256": "0", "size": 10}
+
+    def told(number: int, job: int, **artifacts: object) -> Event:
+        data = {"attempt": 1, "metrics": {}, "artifacts": artifacts, "seconds": 1.0}
+        return Event(number, 1.0, EventKind.TOLD, job, data)
+
+    search = {"stage": Stage.SEARCH, "work": "petridish", "parent": 1, "spec": {"arch": {}, "weights": ref("parent")}}
+    inherit = {"weights": ref("parent"), "candidates": ref("found")}
+    child = {"stage": Stage.SEARCH_TRAINED, "parent": 2, "spec": {"arch": {}, "inherit": inherit}}
+    events = [
+        asked(1, 1),
+        told(2, 1, weights=ref("parent")),
+        asked(3, 2, **search),
+        told(4, 2, candidates=ref("found")),
+        asked(5, 3, **child),
+        told(6, 3, weights=ref("child")),
+    ]
+    dropped = [set(unneeded(RunState(events[:count]), (), ())) for count in range(1, 7)]
+    assert dropped == [set(), {"parent"}, set(), set(), set(), {"parent", "found", "child"}]
+    assert set(unneeded(RunState(events), [3], [3])) == set()  # a member of the frontier, and what it was grown from
+    assert set(unneeded(RunState(events), [1, 3], [])) == {"found"}  # keep: pool
 
 
 def test_the_budget_of_disk_ends_the_search_and_more_lets_it_go_on(tmp_path: Path) -> None:

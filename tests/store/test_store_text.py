@@ -96,6 +96,7 @@ ARCH_VALUES = st.recursive(
 @example({"cells": {}, "stem": "y", "z": 1}, {"parent": {"cells": {}, "stem": "x"}}, {})
 @example(None, {"parent": {"cells": {}, "stem": "x"}}, {"a": {"arch": {"cells": {}, "stem": "x"}}})
 @example({"cells": {"a": {"parent": {"cells": {}, "stem": "s"}}}, "stem": "y"}, {"parent": None}, {})
+@example({"cells": None}, {"arch": "arch"}, {})  # no architecture: without a stem it ends nowhere
 def test_a_spec_is_looked_into_as_it_was_asked(arch, inherit, more) -> None:
     spec = {**more, "arch": arch, "inherit": inherit}
     text = canonical(Job(7, Stage.SEARCH_TRAINED, "train", spec, 11).to_json())
