@@ -154,10 +154,10 @@ def test_a_second_driver_is_refused_and_ctrl_c_leaves_a_resumable_run(tmp_path):
 def test_sigterm_leaves_checkpoints_and_resume_goes_on_from_them(tmp_path):
     """As a cluster's scheduler does before it takes a machine away."""
     path = tmp_path / "run"
-    training = {"epochs": 240, "checkpoint_every": {"epochs": 15}}
+    training = {"epochs": 120, "checkpoint_every": {"epochs": 10}}
     config = small(search={"max_hull_points": 1, "init_node_ch": [2], "test_frontier": False}, seed_train=training)
     driver = Driver(path, config, tmp_path)
-    wait_for(lambda: (step_in(path, 1) or 0) >= 120, 120, "the training has written some checkpoints")
+    wait_for(lambda: (step_in(path, 1) or 0) >= 80, 120, "the training has written some checkpoints")
     driver.process.send_signal(signal.SIGTERM)
     before = step_in(path, 1)
     driver.process.communicate(timeout=60)
@@ -170,7 +170,7 @@ def test_sigterm_leaves_checkpoints_and_resume_goes_on_from_them(tmp_path):
     assert step_in(path, 2) > left, "the steps before are not made again"
     assert driver.end()["state"] == "done"
     (told,) = [data for _, kind, _, data in history(path) if kind is EventKind.TOLD]
-    assert told["attempt"] == 2 and told["metrics"]["epochs"] == 240
+    assert told["attempt"] == 2 and told["metrics"]["epochs"] == 120
 
 
 def step_in(path: Path, attempt: int) -> int | None:
