@@ -6,10 +6,8 @@ is forgotten here at once, so that whatever Ray still returns for it is never ta
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -19,9 +17,9 @@ import ray
 from overrides import overrides
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from archsearch.cluster.context import AttemptContext, perform
 from archsearch.cluster.placement import Board, asked_for, existing
 from archsearch.cluster.ray_nodes import Nodes
+from archsearch.cluster.ray_task import Mailbox, array_names, run_attempt
 from archsearch.cluster.section import ClusterSection
 from archsearch.cluster.shared_storage import refuse_unshared
 from archsearch.cluster.sharing import share
@@ -37,7 +35,6 @@ from archsearch.jobs import (
     Resources,
     Stage,
 )
-from archsearch.store import Artifacts
 
 #: Seconds between two looks at the mailbox.
 MAIL_EVERY = 0.4
@@ -48,62 +45,6 @@ QUIET = 2.0
 
 #: Seconds after which a task that has not begun, although the cluster has room for it, is submitted again.
 BEGIN_WITHIN = 120.0
-
-
-class Mailbox:
-    """Lives in an actor: takes signs of life from workers, hands them to the driver, passes stop requests on."""
-
-    def __init__(self) -> None:
-        self.letters: dict[tuple[int, int], tuple[str, Mapping[str, JSON]]] = {}
-        self.stops: set[int] = set()
-
-    def post(self, job: int, attempt: int, node: str, progress: Mapping[str, JSON]) -> bool:
-        self.letters[job, attempt] = (node, progress)
-        return job in self.stops
-
-    def collect(self) -> dict[tuple[int, int], tuple[str, Mapping[str, JSON]]]:
-        letters, self.letters = self.letters, {}
-        return letters
-
-    def stop(self, job: int) -> None:
-        self.stops.add(job)
-
-
-def run_attempt(
-    job: dict[str, Any], plain: dict[str, Any], test: bool, root: str, mailbox: Any, gpu: bool, *arrays: Any
-) -> Any:
-    """Body of a task. ``arrays`` are the data set's splits, resolved by Ray from the node's shared memory."""
-    this = Job.from_json(job)
-    node = ray.get_runtime_context().get_node_id()
-    answer: list[Any] = [mailbox.post.remote(this.id, this.attempt, node, {})]  # before anything that takes long: it has begun
-    from archsearch.data import Dataset
-
-    names = [name for name in _array_names() if test or not name.endswith("_test")]
-    values = {**plain, **dict(zip(names, arrays, strict=True))}
-    if not test:
-        values |= {name: values[name.replace("_test", "_val")][:0] for name in ("x_test", "y_test")}
-    dataset = Dataset(**values)
-
-    def post(progress: Mapping[str, JSON]) -> bool:
-        """Send, and read the answer to the message before: a step never waits for the network."""
-        stop = False
-        with contextlib.suppress(ray.exceptions.RayError):
-            if answer and ray.wait(answer, timeout=0)[0]:
-                stop = ray.get(answer.pop())
-            if not answer:
-                answer.append(mailbox.post.remote(this.id, this.attempt, node, progress))
-        return stop
-
-    threads = max(1, int(this.resources.cpu))
-    context = AttemptContext(this, lambda _: dataset, Artifacts(root), post, "cuda" if gpu else "cpu", threads)
-    done = perform(this, context, socket.gethostname())
-    if gpu and "torch" in sys.modules:  # this process waits for its next job: what it keeps, its neighbours lack
-        sys.modules["torch"].cuda.empty_cache()
-    return done
-
-
-def _array_names() -> list[str]:
-    return [f"{axis}_{split}" for split in ("train", "val", "test") for axis in ("x", "y")]
 
 
 class RayExecutor(Executor):
@@ -140,9 +81,9 @@ class RayExecutor(Executor):
         self._root = root
         self._kinds = {"train": [wants for stage, wants in resources.items() if stage is not Stage.SEARCH]}
         self._kinds["search"] = [wants for stage, wants in resources.items() if stage is Stage.SEARCH]
-        self._plain = {f.name: getattr(dataset, f.name) for f in fields(dataset) if f.name not in _array_names()}
-        self._arrays = {name: ray.put(getattr(dataset, name)) for name in _array_names()}
-        self._bytes = sum(getattr(dataset, name).nbytes for name in _array_names())
+        self._plain = {f.name: getattr(dataset, f.name) for f in fields(dataset) if f.name not in array_names()}
+        self._arrays = {name: ray.put(getattr(dataset, name)) for name in array_names()}
+        self._bytes = sum(getattr(dataset, name).nbytes for name in array_names())
         here = NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=True
         )  # it goes when the driver goes

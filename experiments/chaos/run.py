@@ -53,6 +53,7 @@ def prepare(place: Path) -> None:
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     (place / "notes").mkdir()
+    sys.path.insert(0, str(HERE / "plugins"))
     paths = [str(HERE / "plugins"), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ |= {
         "RAY_AUTH_MODE": "token",
