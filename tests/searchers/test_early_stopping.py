@@ -207,10 +207,11 @@ def test_a_training_that_could_come_to_the_front_above_the_hull_goes_on():
         early.ended(training(id_, arch), {"val_error": error})
         frontier.add(id_, MADDS[arch], error)
     falls = 0.3  # of the dear one
-    job = training(9, 3)
+    job = training(9, 7)
     early.reported(job, row(2, 0.48 + 1.25 * falls))
-    assert frontier.would_join(MADDS[3], 0.48) and not frontier.would_join(MADDS[3], 0.5)
+    assert 0.5 - 0.4 * (MADDS[7] - MADDS[0]) / (MADDS[9] - MADDS[0]) < 0.45, "0.48 is well above the hull there"
+    assert frontier.would_join(MADDS[7], 0.48) and not frontier.would_join(MADDS[7], 0.5)
     assert early.verdict(job, frontier) is None
-    worse = training(10, 3)
+    worse = training(10, 7)
     early.reported(worse, row(2, 0.51 + 1.25 * falls))
     assert early.verdict(worse, frontier) is not None
