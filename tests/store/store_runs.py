@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import json
@@ -90,6 +91,7 @@ class Driver:
                 stderr=log,
                 text=True,
             )
+        atexit.register(self.process.kill)  # a test that fails leaves nobody behind
 
     def end(self, code: int = 0) -> dict[str, Any]:
         out, _ = self.process.communicate(timeout=120)
