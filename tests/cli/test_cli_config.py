@@ -146,13 +146,13 @@ def test_a_bug_shows_its_traceback_and_so_does_an_error_on_request() -> None:
 # ---------------------------------------------------------------------------------------------------------------- config
 def test_show_prints_everything_resolved_and_masked(tmp_path: Path) -> None:
     (tmp_path / "conf.yaml").write_text(
-        "run:\n  name: ${NAME:unset}\n  artifacts: s3://me:${PASSWORD_X}@host/bucket\nseed_train: {epochs: 5}\n"
+        "run:\n  name: ${NAME:unset}\n  store: postgresql://me:${PASSWORD_X}@host/runs\nseed_train: {epochs: 5}\n"
     )
     env = {"NAME": "mine", "PASSWORD_X": "hush"}
     done = archsearch("config", "show", "conf.yaml", "--set", "search.max_madd=1e6", "--set", "run.seed=3", cwd=tmp_path, **env)
     assert done.returncode == 0, done.stderr
     shown = yaml.safe_load(done.stdout)
-    assert shown["run"] == {**shown["run"], "name": "mine", "artifacts": "s3://me:***@host/bucket", "seed": 3}
+    assert shown["run"] == {**shown["run"], "name": "mine", "store": "postgresql://me:***@host/runs", "seed": 3}
     assert (shown["seed_train"]["epochs"], shown["search"]["max_madd"]) == (5, 1e6)
     assert "hush" not in done.stdout
     as_json = archsearch(

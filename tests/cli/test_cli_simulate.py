@@ -64,7 +64,10 @@ def test_from_a_run(conf, tmp_path, capsys):
 
 def test_failures_end_it_with_code_3(conf, capsys):
     words = ["simulate", conf, "--slots", 2, "--failures", 0.9, "--set", "cluster.max_attempts=1"]
-    assert archsearch(*words, "--set", "search.init_node_ch=[2,3,4,5,6,7,8,9,10,11,12]") == 3
+    words += ["--set", "search.init_node_ch=[2,3,4,5,6,7,8,9,10,11,12]"]
+    assert archsearch(*words) == 3
+    assert "the first 3 jobs all failed with: the simulated worker was lost" in capsys.readouterr().err
+    assert archsearch(*words, "--set", "cluster.first_failures=50") == 3
     assert "jobs failed (cluster.max_failure_share)" in capsys.readouterr().err
 
 
