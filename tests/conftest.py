@@ -5,6 +5,8 @@ import secrets
 import tempfile
 from pathlib import Path
 
+import pytest
+
 # One thread a process: bit-for-bit repeatable, and no two tests fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -16,3 +18,9 @@ if "RAY_AUTH_MODE" not in os.environ:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side (``make test``), a file stays whole, and those of clusters run one after another."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("cluster" if item.path.parent.name == "cluster" else item.path.name))
