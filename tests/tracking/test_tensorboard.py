@@ -87,7 +87,7 @@ def test_the_frontier_is_a_picture(run):
 
 def test_the_configuration_is_text_and_secrets_are_not_in_it(tmp_path):
     values = config(
-        run={"artifacts": f"file://user:hunter2@{tmp_path}/a"},
+        run={"store": "postgresql://user:hunter2@host/runs"},
         search={"max_hull_points": 1},
         tracking=TRACKING,
     )
