@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -138,25 +139,26 @@ def test_the_server_stops_in_the_middle_and_the_same_commit_goes_in_once_it_is_b
 
 
 def proxied(server: PostgresServer, cut: threading.Event) -> tuple[int, Callable[[], None]]:
-    """A relay on loopback that lets everything through to the server, and drops the client once it has passed a COMMIT on
-    while ``cut`` is set: the answer is lost, the commit is not."""
+    """A relay on loopback that lets everything through to the server, until a COMMIT passes while ``cut`` is set: its answer is
+    thrown away and the client dropped, so the answer is lost and the commit is not."""
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def carry(source: socket.socket, target: socket.socket, outward: bool) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-                if outward and cut.is_set() and b"COMMIT" in data:
+    def outward(client: socket.socket, onward: socket.socket, lost: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                if cut.is_set() and b"COMMIT" in data:
+                    lost.set()  # before the server can answer
                     cut.clear()
-                    source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # reset, not closed in order
-                    source.shutdown(socket.SHUT_RDWR)
-                    time.sleep(0.2)
-                    break
-        except OSError:
-            pass
-        finally:
-            for end in (source, target):
-                end.close()
+                onward.sendall(data)
+        with contextlib.suppress(OSError):
+            onward.shutdown(socket.SHUT_RDWR)
+
+    def inward(client: socket.socket, onward: socket.socket, lost: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while (data := onward.recv(65536)) and not lost.is_set():
+                client.sendall(data)
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
 
     def serve() -> None:
         while True:
@@ -164,9 +166,9 @@ def proxied(server: PostgresServer, cut: threading.Event) -> tuple[int, Callable
                 client, _ = listener.accept()
             except OSError:
                 return
-            onward = socket.create_connection(("127.0.0.1", server.port))
-            threading.Thread(target=carry, args=(client, onward, True), daemon=True).start()
-            threading.Thread(target=carry, args=(onward, client, False), daemon=True).start()
+            ends = client, socket.create_connection(("127.0.0.1", server.port)), threading.Event()
+            threading.Thread(target=outward, args=ends, daemon=True).start()
+            threading.Thread(target=inward, args=ends, daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
     return listener.getsockname()[1], listener.close
