@@ -128,7 +128,7 @@ def resume(size: int, folder: RunFolder, profile: bool) -> dict[str, Any]:
         opened = time.perf_counter()
         yield FirstJob(fast_law(made), 2)
 
-    session.open_executor = open_executor
+    session.open_executor = open_executor  # type: ignore[assignment]
     profiler = cProfile.Profile()
     more = [f"budget.jobs={size + 100}"]
     start, start_cpu = time.perf_counter(), time.process_time()
