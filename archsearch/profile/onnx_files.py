@@ -20,9 +20,7 @@ def check_onnx(path: Path) -> None:
     try:
         import onnx
     except ImportError as error:
-        raise InputError(
-            f"{path}: reading ONNX needs onnx, not installed here: pip install 'archsearch[onnxruntime]'"
-        ) from error
+        raise InputError(f"{path}: reading ONNX needs onnx, not installed here: pip install 'archsearch[onnx]'") from error
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's errors have no common class of their own

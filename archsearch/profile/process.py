@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import signal
@@ -22,6 +23,27 @@ from typing import Any
 
 import archsearch
 from archsearch.jobs import JSON, ArchsearchError
+
+_NUMBER = (int, float)
+#: What each answer holds, and of which kind.
+ANSWERS: dict[str, dict[str, tuple[type, ...]]] = {
+    "begin": {"subject": (int,)},
+    "failed": {"subject": (int,), "kind": (str,), "message": (str,)},
+    "described": {"graph": (list,), "backends": (list,), "supported": (list,)},
+    "ready": {"subject": (int,), "build_seconds": _NUMBER, "file_size": (int,), "deviation": _NUMBER},
+    "block": {
+        "subject": (int,),
+        "ms": (list,),
+        "seconds": _NUMBER,
+        "energy_mj": (*_NUMBER, type(None)),
+        "waited": (*_NUMBER, type(None)),
+        "clock_mhz": (*_NUMBER, type(None)),
+        "temperature": (*_NUMBER, type(None)),
+    },
+    "load": {"others": _NUMBER},
+    "memory": {"subject": (int,), "baseline": (int,), "load": (int,), "run": (int,), "apart": (bool,)},
+    "done": {},
+}
 
 #: Longest line that is taken for an answer: a block of a million runs is shorter.
 LONGEST = 64 << 20
@@ -76,15 +98,8 @@ class Child:
         """
         while True:
             line = self._line(time.monotonic() + self.limit)
-            try:
-                answer = json.loads(line)
-                event = answer["event"]
-            except (ValueError, TypeError, KeyError, RecursionError):
-                text = line[:80].decode(errors="replace")
-                raise ChildFault(
-                    "garbage", f"the measuring process answered {text!r}, which is no answer of the protocol"
-                ) from None
-            if event == "done":
+            answer = read_answer(line)
+            if answer["event"] == "done":
                 return
             yield answer
 
@@ -137,6 +152,28 @@ class Child:
         self.errors.seek(0)
         lines = self.errors.read()[-4000:].decode(errors="replace").strip().splitlines()
         return f": {lines[-1][:300]}" if lines else ""
+
+
+def read_answer(line: bytes) -> dict[str, Any]:
+    """One answer, with all that it must hold.
+
+    Raises:
+        ChildFault: it is none; the text shows its beginning.
+    """
+    fault = ChildFault("garbage", f"the measuring process answered {line[:80].decode(errors='replace')!r}")
+    try:
+        answer = json.loads(line)
+        form = ANSWERS[answer["event"]]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise fault from None
+    for name, kinds in form.items():
+        value = answer.get(name)
+        if not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
+            raise ChildFault("garbage", f"{fault}: {name} is missing or not what it should be")
+    runs = answer.get("ms", [1.0])
+    if not runs or not all(isinstance(each, float) and math.isfinite(each) and each > 0 for each in runs):
+        raise ChildFault("garbage", f"{fault}: these are no times of runs")
+    return dict(answer)
 
 
 def command() -> Sequence[str]:

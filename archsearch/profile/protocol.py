@@ -249,26 +249,24 @@ class _Measuring:
                 self._hear(_request("memory", [subject], [number], self.settings, self.cores), STABLE_MEMORY, listen)
 
     # ------------------------------------------------------------------------------------------------------------ common
-    def _hear(
-        self, request: Mapping[str, JSON], variables: Mapping[str, str], listen: Callable[[dict[str, Any]], None]
-    ) -> bool:
+    def _hear(self, request: Mapping[str, Any], variables: Mapping[str, str], listen: Callable[[dict[str, Any]], None]) -> bool:
         """Let a process do its task. False if it failed; then it was noted of the subject at work, or is to be tried again.
 
         A process that dies is given a second chance, since anything may have ended it; one that hangs or talks nonsense not.
         """
         at_work: int | None = None
+        numbers = request["numbers"]
         try:
             with Child(request, self.settings.threads, self.settings.limit, variables) as child:
                 for answer in child.answers():
-                    try:
-                        if answer["event"] == "begin":
-                            at_work = answer["subject"]
-                        elif answer["event"] == "failed":
-                            self.failed[answer["subject"]] = Failed(answer["kind"], answer["message"])
-                        else:
-                            listen(answer)
-                    except (KeyError, TypeError) as error:
-                        raise ChildFault("garbage", f"the measuring process answered without {error}") from error
+                    if answer.get("subject", numbers[0]) not in numbers:
+                        raise ChildFault("garbage", f"the measuring process answered of subject {answer['subject']}")
+                    if answer["event"] == "begin":
+                        at_work = answer["subject"]
+                    elif answer["event"] == "failed":
+                        self.failed[answer["subject"]] = Failed(answer["kind"], answer["message"])
+                    else:
+                        listen(answer)
             return True
         except ChildFault as error:
             self.deaths[at_work] = self.deaths.get(at_work, 0) + 1
