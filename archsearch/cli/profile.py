@@ -42,6 +42,9 @@ def command(
     repeats: Annotated[int, typer.Option(help="How often to measure again what is noisy, before it is marked so.")] = 2,
     seconds: Annotated[float, typer.Option(help="Run each model at least so long in all (and 30 times).")] = 1.0,
     memory_runs: Annotated[int, typer.Option(help="Processes that measure memory; 0: leave it out.")] = 6,
+    patience: Annotated[
+        float, typer.Option(help="Longest wait in all for others to end and the machine to cool, in s.")
+    ] = 20.0,
     seed: Annotated[int, typer.Option(help="Of the order in which models take turns.")] = 0,
     json: Json = False,
 ) -> None:
@@ -58,7 +61,14 @@ def command(
     from archsearch.profile.settings import Failed, Settings, Subject
 
     settings = Settings(
-        threads=threads, batch=batch, width=width, repeats=repeats, seconds=seconds, memory_runs=memory_runs, seed=seed
+        threads=threads,
+        batch=batch,
+        width=width,
+        repeats=repeats,
+        seconds=seconds,
+        memory_runs=memory_runs,
+        patience=patience,
+        seed=seed,
     )
     subjects = [Subject(read_model(text), runtime) for text in models]
     with _watching([subject.model.name for subject in subjects]) as watch:

@@ -138,7 +138,7 @@ def measure_time(subjects: list[Subject], settings: Settings, request: Any, say:
     order = random.Random(request["order"])
     gc.collect()
     gc.disable()
-    load = environment.load_now()
+    began = environment.load_now()
     for _ in range(settings.rounds):
         for number in order.sample(sorted(ready), len(ready)):
 
@@ -147,7 +147,7 @@ def measure_time(subjects: list[Subject], settings: Settings, request: Any, say:
 
             if not _tried(number, say, one):
                 del ready[number]
-    say("load", others=load.others(environment.load_now()))
+    say("load", others=began.others(environment.load_now()))
 
 
 def _load(number: int, subject: Subject, settings: Settings, models: _Models, say: Say) -> Timed:

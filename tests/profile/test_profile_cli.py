@@ -12,7 +12,6 @@ from archsearch.arch import seed_architecture
 from archsearch.cli import main
 from archsearch.profile import process
 
-
 ARCH = seed_architecture((3, 8, 8), 10, cells=1, reductions=0, nodes=1, channels=4)
 
 
@@ -30,9 +29,9 @@ def archsearch(*words: object) -> int:
 
 
 def test_what_is_measured_is_shown_with_its_interval(net, tmp_path, monkeypatch, capsys):
-    body = "time_all(lambda number: [2.0, 2.0, 2.5], waited=0.3 * number)\nsay('done')"
+    body = "time_all(lambda number: [2.0, 2.0, 2.5], waited=lambda number: 0.3 * number)\nsay('done')"
     monkeypatch.setattr(process, "command", lambda: stand_in(tmp_path, FLAWLESS + body))
-    words = ("profile", net, "m:f", "--repeats", 0, "--memory-runs", 1)
+    words = ("profile", net, "m:f", "--repeats", 0, "--memory-runs", 1, "--patience", 0)
     assert archsearch(*words) == 0
     out, err = capsys.readouterr()
     assert "latency      2 ms  [2, 2" in out and "p90 2.5 ms, 60 runs" in out and "peak running 1.4" in out
@@ -52,7 +51,7 @@ def test_a_model_that_fails_is_named_and_the_others_are_shown(net, tmp_path, mon
         "time_all(lambda number: [2.0])\nsay('done')"
     )
     monkeypatch.setattr(process, "command", lambda: stand_in(tmp_path, FLAWLESS + body))
-    assert archsearch("profile", net, "m:f", "--memory-runs", 0, "--json") == 2
+    assert archsearch("profile", net, "m:f", "--memory-runs", 0, "--patience", 0, "--json") == 2
     out, err = capsys.readouterr()
     good, bad = json.loads(out)
     assert good["profile"]["latency"]["median"] == 2.0 and bad["failed"]["kind"] == "input"

@@ -76,7 +76,7 @@ def test_models_are_measured_side_by_side_although_a_process_is_killed():
     assert isinstance(small, Profile) and isinstance(large, Profile) and isinstance(network, Profile)
     for found in (small, large, network):
         latency, memory = found.latency, found.run_memory
-        assert 0 < latency.minimum <= latency.low <= latency.median <= latency.high and latency.median <= latency.p90
+        assert 0 < latency.minimum <= latency.median <= latency.p90 and 0 < latency.low <= latency.median <= latency.high
         assert SHORT.runs <= latency.runs <= SHORT.runs + 4, "the runs of the killed process are not among them"
         assert found.about["processes"] == SHORT.launches
         assert memory is not None and memory.unit == "KiB" and memory.median > found.about["baseline_memory_kib"] / 2
@@ -205,7 +205,7 @@ def test_a_process_leaves_when_its_caller_is_killed():
 
 def test_noisy_results_are_measured_again_and_then_marked(tmp_path, monkeypatch):
     """By the interval's width, or because others held the cores; what is steady is not measured again."""
-    body = "times = lambda number: [random.choice([1.0, 3.0]) if number == 1 else 2.0] * 3\ntime_all(times, 0.0)\nsay('done')"
+    body = "times = lambda number: [random.choice([1.0, 3.0]) if number == 1 else 2.0] * 3\ntime_all(times)\nsay('done')"
     monkeypatch.setattr(process, "command", lambda: stand_in(tmp_path, FLAWLESS + body))
     settings = Settings.from_json(SHORT.to_json() | {"width": 0.05, "repeats": 2, "launches": 3})
     starts: list[Step] = []
@@ -218,7 +218,7 @@ def test_noisy_results_are_measured_again_and_then_marked(tmp_path, monkeypatch)
     assert wild.latency.noisy and "5.0% was asked for" in wild.about["noisy_because"][0]
     assert wild.latency.high - wild.latency.low > 0.05 * wild.latency.median
 
-    body = "time_all(lambda number: [2.0] * 3, waited=0.2, energy=5.0)\nsay('done')"
+    body = "time_all(lambda number: [2.0] * 3, waited=lambda number: 0.2, energy=5.0)\nsay('done')"
     monkeypatch.setattr(process, "command", lambda: stand_in(tmp_path, FLAWLESS + body))
     (held,) = measure([Subject(named("small"))], SHORT)
     assert isinstance(held, Profile) and held.latency.noisy
@@ -231,9 +231,9 @@ def test_two_measurements_at_once_share_no_file(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(process.tempfile, "tempdir", None)
-    monkeypatch.setattr(process, "command", lambda: stand_in(tmp_path, "say('one')\ntime.sleep(600)"))
+    monkeypatch.setattr(process, "command", lambda: stand_in(tmp_path, "say('load', others=0.5)\ntime.sleep(600)"))
     with Child({}, 1, 30.0) as first, Child({}, 1, 30.0) as second:
-        assert next(first.answers()) == next(second.answers()) == {"event": "one"}
+        assert next(first.answers()) == next(second.answers()) == {"event": "load", "others": 0.5}
         assert list((tmp_path / "scratch").iterdir()) == []
 
 

@@ -14,12 +14,12 @@ from archsearch.profile.graph import Graph, Operation
 from archsearch.profile.models import Loaded
 from archsearch.profile.runtimes.face import Arrays, Compiled, Runtime
 
-#: The backends in their order, and what each means for an operation:
+#: The backends in their order, and what each means for an operation. Left to itself PyTorch chooses by size.
 BACKENDS = (
-    "onednn",  # PyTorch's own choice with oneDNN switched on, on contiguous maps (N, C, H, W)
-    "channels_last",  # the same on maps that lie in memory as (N, H, W, C)
-    "native",  # oneDNN and NNPACK switched off: convolutions through im2col and a matrix product
-    "nnpack",  # convolutions by NNPACK
+    "onednn",  # convolutions by oneDNN; everything on contiguous maps (N, C, H, W)
+    "channels_last",  # convolutions by oneDNN; everything on maps that lie in memory as (N, H, W, C)
+    "native",  # oneDNN and NNPACK switched off: convolutions through im2col and a matrix product; contiguous maps
+    "nnpack",  # convolutions by NNPACK; contiguous maps
 )
 
 #: Operations that NNPACK has a kernel for.
@@ -64,7 +64,7 @@ class PyTorch(Runtime):
         import torch
 
         torch.set_num_threads(threads)
-        torch._nnpack_available()  # type: ignore[no-untyped-call]  # NNPACK must be asked before its kernel is first called
+        torch._nnpack_available()  # NNPACK must be asked before its kernel is first called
 
     @property
     @overrides
@@ -72,8 +72,8 @@ class PyTorch(Runtime):
         import torch
 
         there = {
-            "onednn": torch.backends.mkldnn.is_available(),
-            "nnpack": torch._nnpack_available(),  # type: ignore[no-untyped-call]
+            "onednn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
+            "nnpack": torch._nnpack_available(),
         }
         return tuple(name for name in BACKENDS if there.get(name, True))
 
