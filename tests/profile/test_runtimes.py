@@ -25,21 +25,29 @@ class TestPyTorchCompile(RuntimeContract):
     name = "pytorch-compile"
 
 
-def _has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
-@pytest.mark.soak
-@pytest.mark.skipif("not _has_gpu()", reason="no GPU here")
-@pytest.mark.parametrize("name", ["pytorch-cuda", "pytorch-cuda-graph"])
 class TestPyTorchCuda(RuntimeContract):
+    name = "pytorch-cuda"
     tolerance = 1e-2  # TF32
 
-    @pytest.fixture(autouse=True)
-    def _named(self, name):
-        type(self).name = name
+    @pytest.fixture(scope="class", autouse=True)
+    def _gpu(self):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU here")
+
+
+class TestPyTorchCudaGraph(TestPyTorchCuda):
+    name = "pytorch-cuda-graph"
+
+
+def test_without_a_gpu_its_runtimes_say_so():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(InputError, match="'pytorch-cuda-graph' needs a GPU"):
+        runtime("pytorch-cuda-graph")
 
 
 @pytest.fixture(scope="module")
