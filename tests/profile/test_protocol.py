@@ -87,7 +87,9 @@ def test_models_are_measured_side_by_side_although_a_process_is_killed():
     assert large.latency.median > 2 * small.latency.median
     assert large.about["file_size"] > small.about["file_size"] > 0
     more = [_kib(found, "run_memory") - _kib(found, "load_memory") for found in (small, large, hungry)]
-    assert more[0] < 32 << 10 and more[1] < -(60 << 10) and 60 << 10 < more[2] < 80 << 10, "what a run needs is told apart from what loading takes"
+    assert more[0] < 32 << 10 and more[1] < -(60 << 10) and 60 << 10 < more[2] < 80 << 10, (
+        "what a run needs is told apart from what loading takes"
+    )
     assert small.fingerprint == device_environment("pytorch", SHORT)[0] == device_environment("pytorch", SHORT)[0]
     assert steps[-1].done == steps[-1].total and _children() == []
 

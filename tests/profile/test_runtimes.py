@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -75,7 +76,7 @@ def test_each_backend_runs_its_own_kernel(backend):
     if backend not in used.backends:
         pytest.skip(f"{backend} is not available on this processor")
     module = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU()).eval()
-    inputs = torch.randn(1, 8, 12, 12)
+    inputs = torch.randn(1, 8, 64, 64)  # so large that PyTorch itself would choose oneDNN
     compiled = used.compile(
         Loaded(module, (inputs.numpy(),)), [backend, "channels_last" if backend == "channels_last" else "onednn"]
     )
@@ -86,6 +87,18 @@ def test_each_backend_runs_its_own_kernel(backend):
     assert ran == {KERNELS[backend]}
     assert output.is_contiguous(memory_format=torch.channels_last) == (backend == "channels_last")
     assert torch._C._get_mkldnn_enabled() and torch._C._get_nnpack_enabled(), "switched off for this operation only"
+
+
+def test_maps_are_laid_out_anew_where_two_backends_meet():
+    import torch
+    from torch import nn
+
+    used = runtime("pytorch")
+    module, inputs = nn.Sequential(nn.Conv2d(8, 16, 3), nn.ReLU()).eval(), (torch.randn(1, 8, 12, 12).numpy(),)
+    for first, second in itertools.permutations(("onednn", "channels_last", "native"), 2):
+        compiled = used.compile(Loaded(module, inputs), [first, second])
+        output = compiled.run(compiled.load(inputs))
+        assert output.is_contiguous(memory_format=torch.channels_last) == (second == "channels_last")
 
 
 def test_a_networks_operations(network):
