@@ -89,7 +89,7 @@ def command(
                 print(_text(subject.model.name, one))
     failures = [(subject, one) for subject, one in zip(subjects, found, strict=True) if isinstance(one, Failed)]
     for subject, one in failures:
-        print(f"archsearch: {subject.model.name}: {one.kind}: {one.message}", file=sys.stderr)
+        print(f"archsearch: {subject.model.name}: {one.message}", file=sys.stderr)
     if failures:
         raise typer.Exit(2)
 

@@ -233,7 +233,11 @@ def test_a_process_leaves_when_its_caller_is_killed():
 
 def test_noisy_results_are_measured_again_and_then_marked(tmp_path, monkeypatch):
     """By the interval's width, or because others held the cores; what is steady is not measured again."""
-    body = "times = lambda number: [random.choice([1.0, 3.0]) if number == 1 else 2.0] * 3\ntime_all(times)\nsay('done')"
+    body = (
+        "turns = []\ndef times(number):\n    turns.append(number)\n"
+        "    return [2.0] * 3 if number == 0 else [1.0, 1.0, 3.0] if turns.count(1) % 2 else [3.0, 3.0, 1.0]\n"
+        "time_all(times)\nsay('done')"
+    )
     monkeypatch.setattr(process, "command", lambda: stand_in(tmp_path, FLAWLESS + body))
     settings = Settings.from_json(SHORT.to_json() | {"width": 0.05, "repeats": 2, "launches": 3})
     starts: list[Step] = []
