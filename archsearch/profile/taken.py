@@ -20,11 +20,12 @@ class Taken:
     launches: list[list[list[float]]] = field(default_factory=list)
     energy: list[list[list[float]]] = field(default_factory=list)
     seconds: float = 0.0
-    waited: float | None = 0.0  # seconds for which others held the cores
+    waited: float | None = 0.0  # seconds for which others held the cores, of all threads together
     ready: dict[str, JSON] = field(default_factory=dict)
     seen: list[dict[str, Any]] = field(default_factory=list)
     latency: Measurement | None = None
     spent: Measurement | None = None  # energy
+    share: float | None = None  # of the cores' time that others held them
     because: tuple[str, ...] = ()  # why it is noisy
 
     def take(self, answers: Sequence[Mapping[str, Any]]) -> None:
@@ -46,8 +47,9 @@ class Taken:
         because = []
         if width(found) > settings.width:
             because.append(f"the interval is {width(found):.1%} of the median wide, {settings.width:.1%} was asked for")
-        if self.waited is not None and self.waited > settings.busy * self.seconds:
-            because.append(f"others held its cores for {self.waited / self.seconds:.1%} of the time")
+        self.share = None if self.waited is None else self.waited / (self.seconds * settings.threads)
+        if self.share is not None and self.share > settings.busy:
+            because.append(f"others held its cores for {self.share:.1%} of the time")
         self.latency, self.because = replace(found, noisy=bool(because)), tuple(because)
         if all(self.energy):
             self.spent = replace(summarise(self.energy, "mJ", settings.seed), noisy=bool(because))
@@ -68,7 +70,7 @@ class Taken:
             "interval_width": width(self.measured),
             "noisy_because": list(self.because),
             "processes": len(self.launches),
-            "waited_share": None if self.waited is None else self.waited / self.seconds,
+            "waited_share": self.share,
             "clock_mhz": min(clocks, default=None),
             "temperature_c": max(heat, default=None),
             "baseline_memory_kib": min((each["baseline"] for each in memory), default=None),

@@ -160,7 +160,7 @@ def _block(
         ms=found,
         energy_mj=None if spent is None else spent / (len(found) + HEAD),
         seconds=after.wall - load.wall,
-        waited=load.kept_waiting(after),
+        waited=load.kept_waiting(after, len(cores)),
         clock_mhz=environment.clock_mhz(cores),
         temperature=environment.temperature(),
     )

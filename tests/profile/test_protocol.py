@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ from profile_models import FLAWLESS, SHORT, named, stand_in
 from archsearch.arch import seed_architecture
 from archsearch.jobs import InputError
 from archsearch.profile import process, protocol, tasks
-from archsearch.profile.environment import choose_cores
+from archsearch.profile.environment import allowed_cores, choose_cores
 from archsearch.profile.measurement import Measurement, Profile
 from archsearch.profile.models import Model, architecture_model
 from archsearch.profile.process import Child, ChildFault
@@ -256,6 +257,8 @@ def test_noisy_results_are_measured_again_and_then_marked(tmp_path, monkeypatch)
     body = "time_all(lambda number: [2.0] * 3, waited=lambda number: 0.2, energy=5.0)\nsay('done')"
     monkeypatch.setattr(process, "command", lambda: stand_in(tmp_path, FLAWLESS + body))
     (held,) = measure([Subject(named("small"))], SHORT)
+    pair = measure([Subject(named("small"))], replace(SHORT, threads=2))[0] if len(allowed_cores()) > 1 else None
+    assert pair is None or (isinstance(pair, Profile) and pair.about["waited_share"] == pytest.approx(0.1))
     assert isinstance(held, Profile) and held.latency.noisy
     assert held.about["noisy_because"] == ["others held its cores for 20.0% of the time"]
     assert held.energy is not None and (held.energy.median, held.energy.unit) == (5.0, "mJ")

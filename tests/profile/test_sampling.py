@@ -99,7 +99,8 @@ def test_load_is_that_of_others():
     before = Load(cores=2, used=10.0, stolen=1.0, own=4.0, waited=0.5, wall=100.0)
     after = Load(cores=2, used=13.0, stolen=1.4, own=5.0, waited=0.8, wall=102.0)
     assert before.others(after) == pytest.approx(0.5)  # 3 s were used, 1 of them by this process, of 4
-    assert before.kept_waiting(after) == pytest.approx(0.5)  # 0.3 in the queue, and half of the 0.4 s stolen from two cores
+    assert before.kept_waiting(after, 2) == pytest.approx(0.7)
+    assert before.kept_waiting(after, 1) == pytest.approx(0.5)  # 0.3 in the queue, and half of the 0.4 s stolen from two cores
     here = load_now()
     assert here.cores >= 1 and here.own > 0 and here.others(here) == 0.0
 
