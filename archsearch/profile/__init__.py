@@ -1,0 +1,1 @@
+"""Profiling: the measurement protocol, runtimes, operator-to-backend assignment and its estimators."""
