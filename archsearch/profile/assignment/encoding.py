@@ -25,6 +25,10 @@ Mode = Literal["name", "index"]
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:/+-]{1,128}")
 
 
+#: More of them would make ids of thousands of digits.
+MOST_SYMBOLS, MOST_BACKENDS = 1000, 64
+
+
 class Symbol(NamedTuple):
     """What is assigned as one: all operations of a name, or of a name and a data size in bytes."""
 
@@ -43,8 +47,7 @@ class Encoding:
     known: a table of the reference's does not have it, and then ``nodes`` of mode ``name`` holds each symbol once.
 
     Raises:
-        InputError: fewer than one backend or symbol, one of them twice, a name that is not plain, a node without a symbol.
-    """
+    XX"""
 
     mode: Mode
     symbols: tuple[Symbol, ...]
@@ -56,6 +59,9 @@ class Encoding:
         checked_mode(self.mode)
         _distinct([*map(str, self.symbols)], "oplist" if self.mode == "name" else "opmap")
         _distinct(self.backends, "backends")
+        if len(self.symbols) > MOST_SYMBOLS or len(self.backends) > MOST_BACKENDS:
+            there = f"{len(self.symbols)} symbols on {len(self.backends)} backends"
+            raise InputError(f"{there}; expected at most {MOST_SYMBOLS} on {MOST_BACKENDS}")
         for name in (*(symbol.name for symbol in self.symbols), *self.backends):
             if not PLAIN_NAME.fullmatch(name):
                 raise InputError(f"the name {name[:60]!r} has characters that are not letters, digits or one of _.:/+-")
@@ -72,7 +78,12 @@ class Encoding:
     @property
     def size(self) -> int:
         """How many assignments there are: ids are 0 to this less one."""
-        return self.base ** len(self.symbols)
+        return int(self.base ** len(self.symbols))
+
+    @property
+    def size_text(self) -> str:
+        """That number for people: 243, or 3^40."""
+        return str(self.size) if self.size < 10**12 else f"{self.base}^{len(self.symbols)}"
 
     @cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:
@@ -92,8 +103,10 @@ class Encoding:
             InputError: not an id of this encoding.
         """
         if not 0 <= id_ < self.size:
-            raise InputError(f"there is no assignment {id_}: {len(self.symbols)} symbols on {self.base} backends have ids 0 to "
-                             f"{self.size - 1}")  # fmt: skip
+            raise InputError(
+                f"there is no assignment {str(id_)[:40]}: {len(self.symbols)} symbols on {self.base} backends have ids from 0 "
+                f"to {self.size_text} less one"
+            )
         places = []
         for _ in self.symbols:
             id_, place = divmod(id_, self.base)

@@ -57,7 +57,7 @@ class Estimator(ABC):
     def _choose(self) -> int:
         """An id that is not among ``known``; there is one."""
 
-    def _learn(self, evaluation: Evaluation) -> None:
+    def _learn(self, evaluation: Evaluation) -> None:  # noqa: B027 - some have nothing to learn
         """Take an evaluation of an id that was not known."""
 
     def _generator(self, purpose: str) -> random.Random:

@@ -6,7 +6,7 @@ minimised exactly over the graph (``elimination``):
 - *own*: each symbol's cost on each backend;
 - *kind*: the same for all symbols of a name, by their share of its data (mode ``index``): what is learned of one convolution
   is expected of the others;
-- *pair*: each pair of backends of two symbols that feed one another: what a change of backend costs there, or what fusing saves;
+- *pair*: each pair of backends of two symbols that feed one another: what changing the backend costs there, or fusing saves;
 - *crossing*: edges between different backends, counted and by their data: what a change of backend costs anywhere;
 - *use*: that a backend is used at all, as its library and workspace take memory once.
 """
@@ -101,4 +101,4 @@ def _shares(encoding: Encoding, names: list[str]) -> Floats:
     for place, symbol in enumerate(encoding.symbols):
         if symbol.name in names:
             shares[names.index(symbol.name), place] = often[place] * max(1, symbol.size or 1)
-    return shares / np.maximum(shares.sum(axis=1, keepdims=True), 1.0)
+    return np.asarray(shares / np.maximum(shares.sum(axis=1, keepdims=True), 1.0))

@@ -73,8 +73,8 @@ class Model:
         old, alpha = self.variances, self._alpha
         inverse = cho_solve((self._root, True), np.eye(len(alpha)))
         groups, count = self.features.group, len(self.features.prior)
-        fit = np.bincount(groups, (self._known.T @ alpha) ** 2, minlength=count)
-        trace = np.bincount(groups, np.einsum("nf,nf->f", self._known, inverse @ self._known), minlength=count)
+        fit = np.bincount(groups, (self._known.T @ alpha) ** 2, minlength=count).astype(np.float64)
+        trace = np.bincount(groups, np.einsum("nf,nf->f", self._known, inverse @ self._known), count).astype(np.float64)
 
         def step(value: Floats, prior: Floats, explained: Floats, used: Floats) -> Floats:
             moved = np.sqrt((explained + STRENGTH * prior / value**2) / (used + STRENGTH / value))

@@ -3,8 +3,8 @@
 It explains what was measured by the terms of ``features`` (each operation's cost on each backend, what a change of backend
 costs along the graph's edges, ...) with a Gaussian process (``model``), one for time and one for memory, and asks for the
 assignment from which the largest gain of hypervolume is to be expected. In a small space every assignment is considered. In a
-large one those are that are Pareto-optimal for the learned terms, for terms drawn as they may be as well (``elimination``, exact
-over the graph), neighbours of the measured front, and some at random.
+large one those are that are Pareto-optimal for the learned terms and for terms drawn as they may be as well (``elimination``,
+exact over the graph), neighbours of the measured front, and some at random.
 
 That the terms may be wrong is allowed for: the process has a part for what they miss, memory may be the largest of its parts
 instead of their sum, whichever predicts better, each tenth id is drawn at random, and what cannot run is learned and avoided.
@@ -71,8 +71,10 @@ class Structured(Estimator):
         for id_ in self._uniform:
             if id_ not in self.known:
                 return id_
-        if len(self.feasible) < 2 or self.spent % EXPLORE_EVERY == EXPLORE_EVERY - 1:
+        if self.spent % EXPLORE_EVERY == EXPLORE_EVERY - 1:
             return self._random_id("explore")
+        if len(self.feasible) < 2:
+            return self._likely_to_run()
         learned = self._learn_models()
         digits, features = self._candidates(learned)
         gains = self._gains(learned, digits, features) * self._can_run(digits)
@@ -114,7 +116,7 @@ class Structured(Estimator):
         means = (np.stack([time, memory], axis=1) - low) / span
         deviations = np.stack([time_deviation, memory_deviation], axis=1) / span
         gains = expected_gains((best - low) / span, means, deviations)
-        return gains + 1e-9 * deviations.sum(axis=1)
+        return np.asarray(gains + 1e-9 * deviations.sum(axis=1))
 
     def _can_run(self, digits: Ints) -> Floats:
         """(n,) a guess at how likely each assignment runs.
@@ -133,6 +135,14 @@ class Structured(Estimator):
                 blame[suspects, places[suspects]] += 1.0 / max(1, len(suspects))
         return np.asarray((1.0 / (1.0 + 4.0 * blame))[symbols, digits].prod(axis=1))
 
+    def _likely_to_run(self) -> int:
+        """Of some random ids that which is most likely to run."""
+        generator = self._generator("runs")
+        ids = {generator.randrange(self.encoding.size) for _ in range(RANDOM)} - set(self.known)
+        chosen = sorted(ids) or [self._random_id("runs")]
+        likely = self._can_run(np.array([self.encoding.digits(id_) for id_ in chosen], dtype=np.int64))
+        return chosen[int(np.argmax(likely))]
+
     # ------------------------------------------------------------------------------------------------------ what is considered
     def _candidates(self, learned: Learned) -> tuple[Ints, Floats]:
         """Assignments that are not known, (n, symbols), and their features; at least one."""
@@ -141,8 +151,10 @@ class Structured(Estimator):
             open_[list(self.known)] = False
             return self._all[0][open_], self._all[1][open_]
         found: dict[int, None] = {}
-        for digits in (*self._optimal(learned), *self._neighbours()):
-            found[self.encoding.id(digits)] = None
+        for optimal in self._optimal(learned):
+            found[self.encoding.id(map(int, optimal))] = None
+        for near in self._neighbours():
+            found[self.encoding.id(near)] = None
         generator = self._generator("candidates")
         for _ in range(RANDOM):
             found[generator.randrange(self.encoding.size)] = None

@@ -2,8 +2,8 @@
 
 A table is ``{"oplist": [...], "solutions": [{"id", "time", "memory"}, ...]}`` in ms and KiB, with ours beside it: ``backends``
 in the order of the digits (where it is absent there are two, cpu and acl_cl), ``mode``, ``graph``, ``infeasible`` (id and
-error of what could not run), intervals, and ``about`` (what it was recorded on). In mode ``index`` ``oplist`` holds the symbol of
-each operation, as the reference writes it, and ``opmap`` the symbols' names and data sizes.
+error of what could not run), intervals, and ``about`` (what it was recorded on). In mode ``index`` ``oplist`` holds the symbol
+of each operation, as the reference writes it, and ``opmap`` the symbols' names and data sizes.
 
 ``assign --json`` prints the other of the reference's shapes: ``solutions`` is the front as ``{"id", "exec_time", "max_rss"}``
 and ``configs`` the environment of each. Both can be read.
@@ -11,6 +11,7 @@ and ``configs`` the environment of each. Both can be read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from archsearch.jobs import JSON, InputError
-from archsearch.profile.assignment.encoding import Encoding, Mode, Symbol, checked_mode
+from archsearch.profile.assignment.encoding import Encoding, Symbol, checked_mode
 from archsearch.profile.assignment.evaluation import Evaluation
 from archsearch.profile.graph import Graph
 
@@ -31,7 +32,8 @@ MOST_BYTES = 256 * 2**20
 MOST_IDS = 4_000_000
 
 _KEYS = {"oplist", "opmap", "backends", "mode", "graph", "solutions", "infeasible", "about"}
-_REPORT_KEYS = {"configs", "evaluated", "sample_cnt", "profiling time", "estimator", "seed", "space", "failed", "regret"}
+#: What estimators print beside these, ours and the reference's; of no use for a table.
+_REPORT_KEYS = {"configs", "evaluated", "estimator", "seed", "space", "regret", "regret_curve", "sample_cnt", "profiling time"}
 _INTERVALS = ("time_interval", "memory_interval")
 
 
@@ -69,7 +71,7 @@ def read_table(path: Path, *, partial: bool = False) -> Table:
         wrong(str(error))
     if not partial and len(evaluations) < encoding.size:
         if encoding.size > MOST_IDS:
-            wrong(f"{len(evaluations)} of {encoding.size} ids; a table of so many cannot be complete: give --partial")
+            wrong(f"{len(evaluations)} of {encoding.size_text} ids; a table of so many cannot be complete: give --partial")
         missing = [id_ for id_ in range(encoding.size) if id_ not in evaluations]
         some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         wrong(f"{len(missing)} of {encoding.size} ids are missing ({some}): record them, or give --partial to do without")
@@ -79,9 +81,15 @@ def read_table(path: Path, *, partial: bool = False) -> Table:
     return Table(encoding, evaluations, about)
 
 
+def source_of(path: Path) -> str:
+    """What a log says of the table that it is about: its name and its content's hash."""
+    return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+
+
 def table_json(table: Table) -> dict[str, JSON]:
     """The table as ``read_table`` reads it, by id."""
-    solutions, failed = [], []
+    solutions: list[JSON] = []
+    failed: list[JSON] = []
     for id_ in sorted(table.evaluations):
         data = table.evaluations[id_].to_json()
         (failed if "error" in data else solutions).append(data)
@@ -187,9 +195,9 @@ def _evaluations(data: Mapping[str, Any], encoding: Encoding) -> dict[int, Evalu
         values = {names.get(key, key): value for key, value in each.items()}
         if not {"id", "time", "memory"} <= set(values) <= {"id", "time", "memory", *_INTERVALS} or len(values) < len(each):
             raise InputError(f"{where} has the keys {', '.join(each)[:200]}; expected id, time and memory")
-        numbers = {name: _number(values[name], f"{where}.{name}") for name in ("time", "memory")}
-        pairs = {name: _interval(values[name], f"{where}.{name}") for name in _INTERVALS if name in values}
-        _add(found, Evaluation(_whole(values["id"], f"{where}.id"), **numbers, **pairs), encoding, where)
+        time, memory = (_number(values[name], f"{where}.{name}") for name in ("time", "memory"))
+        of_time, of_memory = (_interval(values.get(name), f"{where}.{name}") for name in _INTERVALS)
+        _add(found, Evaluation(_whole(values["id"], f"{where}.id"), time, memory, of_time, of_memory), encoding, where)
     for place, each in enumerate(_list(data.get("infeasible", []), "infeasible")):
         where = f"infeasible[{place}]"
         if not isinstance(each, dict) or set(each) != {"id", "error"}:
@@ -239,7 +247,9 @@ def _number(value: Any, where: str) -> float:
     return number
 
 
-def _interval(value: Any, where: str) -> tuple[float, float]:
+def _interval(value: Any, where: str) -> tuple[float, float] | None:
+    if value is None:
+        return None
     ends = [_number(each, where) for each in _list(value, where)]
     if len(ends) != 2:
         raise InputError(f"{where} has {len(ends)} ends; expected two")

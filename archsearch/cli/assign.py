@@ -1,0 +1,170 @@
+"""``archsearch assign``."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archsearch.cli.options import Json
+
+if TYPE_CHECKING:
+    from archsearch.profile.assignment.driver import Estimation
+    from archsearch.profile.assignment.encoding import Encoding
+    from archsearch.profile.assignment.evaluation import Evaluation
+
+EXAMPLES = """
+archsearch assign --table mobilenetv2.json --budget 8
+archsearch assign --table mobilenetv2.json --estimator hlps --budget 16 --seed 3 --picture front.png
+archsearch assign --table mobilenetv2.json --estimator brute --json > front.json
+archsearch assign --table big.json --partial --budget 200 --resume big.jsonl    # the same line again goes on after a kill
+"""
+
+#: Seconds between lines of progress.
+PATIENCE = 2.0
+
+
+def command(
+    table: Annotated[
+        Path, typer.Option("--table", metavar="RECORDED.json", help="Assignments with their times and memories, as recorded.")
+    ],
+    estimator: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="brute, random, hlps, nsga2 or structured, see above; or one that a plug-in adds."),
+    ] = "structured",
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Assignments that may be evaluated; default: a quarter of them, brute all.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(metavar="name|index", help="What the table must assign: operation names, or names and sizes.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed asks for the same assignments.")] = 0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Record each evaluation in this file at once; where it exists, go on from it."),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Ids may be missing from the table; one asked for cannot run.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the front, and regret, into this file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Find which operations to run on which backend: the front of time (ms) and memory (KiB), without trying every assignment.
+
+    \b
+    structured  learns what each operation costs on each backend, and each change of backend along the graph,
+                as it measures, and asks where the largest gain is to be expected; the default
+    hlps        hybrid local Pareto search, as in Samsung ONE: around the points of the front
+    nsga2       a genetic algorithm, by pymoo (pip install 'archsearch[nsga2]')
+    random      at random, none twice
+    brute       every assignment in turn
+
+    An assignment that cannot run counts, is recorded as infeasible and stops nothing. From a table of all assignments the end
+    also tells the regret: how much of the hypervolume of the true front is missing.
+
+    Exit codes: 0 done, 2 bad input, 3 not one assignment could run or the device is gone, 130 interrupted (see --resume).
+    """
+    from archsearch.jobs import InputError
+    from archsearch.profile.assignment.driver import TableProblem, assign, make_estimator
+    from archsearch.profile.assignment.encoding import checked_mode
+    from archsearch.profile.assignment.evaluation import regret_curve
+    from archsearch.profile.assignment.picture import check_picture, draw
+    from archsearch.profile.assignment.tables import read_table, source_of
+
+    if mode is not None:
+        checked_mode(mode)
+    if picture is not None:
+        check_picture(picture)
+    recorded = read_table(table, partial=partial)
+    encoding = recorded.encoding
+    if mode not in (None, encoding.mode):
+        raise InputError(f"--mode {mode}: {table} was recorded in mode {encoding.mode}; leave --mode away, or record another")
+    wanted = budget or (encoding.size if estimator == "brute" else max(1, encoding.size // 4))
+    wanted = min(wanted, encoding.size)
+    make_estimator(estimator, encoding, seed)  # complains before a line is said
+    with _Progress(wanted, resume) as progress:
+        done = assign(TableProblem(recorded, source_of(table)), estimator, wanted, seed=seed, log=resume, watch=progress)
+    everything = list(recorded.evaluations.values()) if recorded.complete else []
+    possible = any(each.feasible for each in everything)
+    curve = regret_curve(done.evaluations, everything) if possible else []
+    if picture is not None:
+        draw(picture, done, title=f"{table.stem}: {estimator}", everything=everything, curve=curve)
+    about = {"estimator": estimator, "seed": seed, "space": encoding.size}
+    if json:
+        print(json_module.dumps(_as_json(encoding, done, about, curve), indent=2))
+    else:
+        _show(encoding, done, curve)
+        if picture is not None:
+            print(f"picture    {picture}")
+    if not any(each.feasible for each in done.evaluations):
+        print(f"not one of {len(done.evaluations)} assignments could run: {done.evaluations[-1].error}", file=sys.stderr)
+        raise typer.Exit(3)
+
+
+class _Progress:
+    """Lines on stderr while it goes: the first after two seconds, then every two; and how to go on when it is stopped."""
+
+    def __init__(self, wanted: int, log: Path | None) -> None:
+        self._wanted, self._log = wanted, log
+        self._said = time.monotonic()
+        self._failed = 0
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            kept = (
+                f"what was evaluated is in {self._log}; the same command goes on"
+                if self._log
+                else "nothing was kept; see --resume"
+            )
+            print(f"interrupted: {kept}", file=sys.stderr)
+
+    def __call__(self, evaluation: Evaluation, spent: int) -> None:
+        self._failed += not evaluation.feasible
+        if time.monotonic() - self._said >= PATIENCE:
+            self._said = time.monotonic()
+            failed = f", {self._failed} could not run" if self._failed else ""
+            print(f"{spent} of {self._wanted} assignments{failed}", file=sys.stderr, flush=True)
+
+
+def _as_json(encoding: Encoding, done: Estimation, about: dict[str, Any], curve: list[float]) -> dict[str, Any]:
+    from archsearch.profile.assignment.tables import encoding_json, solutions_json
+
+    head = encoding_json(encoding)
+    head.pop("graph", None)
+    failed = [each.to_json() for each in done.evaluations if not each.feasible]
+    counts = {"evaluated": len(done.evaluations), "infeasible": failed, **about}
+    regret = {"regret": curve[-1], "regret_curve": curve} if curve else {}
+    return {**head, **counts, **solutions_json(encoding, done.front), **regret}
+
+
+def _show(encoding: Encoding, done: Estimation, curve: list[float]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("id", "time (ms)", "memory (MiB)", *map(str, encoding.symbols)):
+        table.add_column(name, justify="left" if len(table.columns) > 2 else "right", overflow="fold")
+    for each in done.front:
+        figures = (str(each.id), f"{each.time:.4g}", f"{each.memory / 1024:.4g}")
+        table.add_row(*figures, *encoding.described(each.id).values())
+    console.print(table)
+    failed = sum(not each.feasible for each in done.evaluations)
+    resumed = f", {done.resumed} of them recorded before" if done.resumed else ""
+    lines = [f"evaluated  {len(done.evaluations)} of {encoding.size_text} assignments{resumed}; {failed} could not run"]
+    if curve:
+        lines.append(f"regret     {curve[-1]:.2%} of the true front's hypervolume is missing")
+    if done.front:
+        fastest = done.front[0]
+        lines.append(f"fastest    {encoding.environment(fastest.id)}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,266 @@
+"""Estimators: one contract for all, and of ``structured`` each part against a slow oracle."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from generated_tables import Costs, generated_encoding, generated_table
+
+from archsearch.frontier import hypervolume
+from archsearch.jobs import InputError
+from archsearch.profile.assignment.driver import make_estimator
+from archsearch.profile.assignment.elimination import affordable, pareto_assignments
+from archsearch.profile.assignment.encoding import Encoding, Symbol
+from archsearch.profile.assignment.estimator import Estimator
+from archsearch.profile.assignment.evaluation import Evaluation, front, regret_curve
+from archsearch.profile.assignment.features import Features
+from archsearch.profile.assignment.gain import expected_gains
+from archsearch.profile.assignment.largest import LargestPart
+from archsearch.profile.assignment.model import Model
+from archsearch.registry import ESTIMATORS
+
+NAMES = ("brute", "random", "hlps", "nsga2", "structured")
+Measure = Callable[[int], Evaluation]
+
+
+def run(estimator: Estimator, measure: Measure, budget: int) -> list[Evaluation]:
+    while estimator.spent < budget and (id_ := estimator.ask()) is not None:
+        assert estimator.ask() == id_, "to ask changes nothing"
+        assert id_ not in estimator.known, "no id is asked for twice"
+        estimator.tell(measure(id_))
+    return list(estimator.known.values())
+
+
+# ------------------------------------------------------------------------------------------------------- the contract
+def test_all_are_registered() -> None:
+    assert set(ESTIMATORS) == set(NAMES)
+    with pytest.raises(InputError, match="Did you mean 'structured'"):
+        make_estimator("structure", generated_encoding(0), 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("mode", "backends"), [("name", 3), ("index", 2)])
+def test_the_whole_space_is_found_whatever_fails(name: str, mode: str, backends: int) -> None:
+    """Three backends and two modes; a third of the ids fails, and nothing ends before all are known."""
+    encoding = generated_encoding(2, backends=backends, names=3, nodes=6, mode=mode)
+    costs = Costs(encoding, "live", 2)
+    failing = {id_ for id_ in range(encoding.size) if id_ % 3 == 1}
+    estimator = make_estimator(name, encoding, 5)
+    found = run(estimator, lambda id_: Evaluation(id_, error="broken") if id_ in failing else costs(id_), encoding.size + 9)
+    assert sorted(each.id for each in found) == list(range(encoding.size))
+    assert estimator.ask() is None and estimator.spent == encoding.size
+    assert {each.id for each in found if not each.feasible} == failing
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mode", ["name", "index"])
+def test_one_made_anew_from_what_was_told_goes_on_the_same(name: str, mode: str) -> None:
+    names, nodes = (6, 12) if mode == "name" else (4, 9)
+    table = generated_table("unsupported", 21, backends=2, names=names, nodes=nodes, mode=mode)
+    assert table.encoding.size >= 64
+    told = run(make_estimator(name, table.encoding, 3), table.evaluations.__getitem__, 45)
+    for killed_after in (0, 1, 2, 5, 17, 30, 44):
+        again = make_estimator(name, table.encoding, 3)
+        for evaluation in told[:killed_after]:
+            again.tell(evaluation)
+            again.tell(evaluation)  # repeats are free
+        assert again.spent == killed_after
+        assert run(again, table.evaluations.__getitem__, len(told)) == told, killed_after
+    if name != "brute":
+        other = run(make_estimator(name, table.encoding, 4), table.evaluations.__getitem__, 45)
+        assert [each.id for each in other] != [each.id for each in told], "the seed matters"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "brute"])
+def test_the_last_symbol_is_searched(name: str) -> None:
+    """The reference never moved it. Here nothing else matters, and only its third backend is any good."""
+    encoding = Encoding("name", tuple(Symbol(f"op{i}") for i in range(6)), ("a", "b", "c"), tuple(range(6)))
+
+    def measure(id_: int) -> Evaluation:
+        good = encoding.digits(id_)[-1] == 2
+        return Evaluation(id_, 1.0 if good else 50.0, 100.0 if good else 900.0)
+
+    assert any(each.time == 1.0 for each in run(make_estimator(name, encoding, 1), measure, 60))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_units_do_not_matter(name: str) -> None:
+    """Milliseconds and KiB are never added up: in other units the same ids are asked for. Powers of two, to the last bit."""
+    table = generated_table("sums", 8, backends=2, names=6)
+
+    def other_units(id_: int) -> Evaluation:
+        known = table.evaluations[id_]
+        return Evaluation(id_, known.time * 2.0**-20, known.memory * 2.0**18)
+
+    plain = run(make_estimator(name, table.encoding, 2), table.evaluations.__getitem__, 24)
+    scaled = run(make_estimator(name, table.encoding, 2), other_units, 24)
+    assert [each.id for each in plain] == [each.id for each in scaled]
+
+
+def test_ids_of_another_model_are_refused() -> None:
+    estimator = make_estimator("random", generated_encoding(0), 0)
+    with pytest.raises(InputError, match="no assignment 32"):
+        estimator.tell(Evaluation(32, 1.0, 1.0))
+
+
+def test_nsga2_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.startswith("pymoo")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "pymoo", None)
+    with pytest.raises(InputError, match=r"pip install -e '\.\[nsga2\]'"):
+        make_estimator("nsga2", generated_encoding(0), 0)
+
+
+def test_hlps_moves_all_operations_of_a_name_together_first() -> None:
+    encoding = generated_encoding(4, backends=2, names=3, nodes=12, mode="index")
+    costs = Costs(encoding, "sums", 4)
+    lifted = {encoding.lifted(id_) for id_ in range(encoding.by_name.size)}
+    asked = [each.id for each in run(make_estimator("hlps", encoding, 0), costs, 40)]
+    together = [id_ in lifted for id_ in asked]
+    assert all(together[:4]) and sum(together) <= len(lifted)
+    assert not any(together[together.index(False) + 12 :]), "then the full space"
+
+
+# ------------------------------------------------------------------------------------------------ structured and its parts
+@pytest.mark.parametrize("kind", ["sums", "live", "unsupported"])
+def test_structured_finds_the_front_with_a_quarter_of_the_space(kind: str) -> None:
+    """Where costs are made of operations and transitions it is far ahead of random; the figures are of seeds that are fixed."""
+    ours, random = [], []
+    for seed in range(4):
+        table = generated_table(kind, seed, backends=3, names=4)
+        everything = list(table.evaluations.values())
+        for name, regrets in (("structured", ours), ("random", random)):
+            found = run(make_estimator(name, table.encoding, seed), table.evaluations.__getitem__, table.encoding.size // 4)
+            regrets.append(regret_curve(found, everything)[-1])
+    assert statistics.mean(ours) < 0.02
+    assert statistics.mean(ours) < 0.3 * statistics.mean(random)
+
+
+def test_structured_is_not_trapped_where_structure_does_not_hold() -> None:
+    """Without any structure it is not much worse than random, and it gets everything in the end (see the contract)."""
+    ours, random = [], []
+    for seed in range(3):
+        table = generated_table("iid", seed, backends=2, names=6)
+        everything = list(table.evaluations.values())
+        for name, regrets in (("structured", ours), ("random", random)):
+            found = run(make_estimator(name, table.encoding, seed), table.evaluations.__getitem__, 32)
+            regrets.append(regret_curve(found, everything)[-1])
+    assert statistics.mean(ours) < statistics.mean(random) + 0.05
+
+
+def test_structured_in_a_space_too_large_to_list() -> None:
+    """3^17 assignments or so: what the elimination proposes beats random, and what was learned is near the best there is."""
+    encoding = generated_encoding(6, backends=3, names=5, nodes=24, mode="index")
+    assert encoding.size > 10**7
+    costs = Costs(encoding, "sums", 6)
+    found = {
+        name: [each.values for each in run(make_estimator(name, encoding, 1), costs, 45)] for name in ("structured", "random")
+    }
+    worst = np.max([value for values in found.values() for value in values], axis=0)
+    volumes = {name: hypervolume(np.array(values) / worst, [1.0, 1.0]) for name, values in found.items()}
+    assert volumes["structured"] > 1.1 * volumes["random"]
+
+
+def total(digits: tuple[int, ...], own: np.ndarray, pairs: dict, largest: bool) -> tuple[float, float]:
+    parts = [own[symbol, digit] for symbol, digit in enumerate(digits)]
+    between = [costs[digits[a], digits[b]] for (a, b), costs in pairs.items()]
+    time = sum(part[0] for part in (*parts, *between))
+    return time, max(part[1] for part in parts) if largest else sum(part[1] for part in (*parts, *between))
+
+
+@pytest.mark.parametrize("largest", [False, True])
+@pytest.mark.parametrize("shape", ["chain", "tree", "loops", "apart"])
+def test_elimination_finds_every_optimum_that_listing_finds(shape: str, largest: bool) -> None:
+    pairs_of = {
+        "chain": [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)],
+        "tree": [(0, 1), (0, 2), (1, 3), (1, 4), (2, 5)],
+        "loops": [(0, 1), (1, 2), (0, 2), (2, 3), (3, 4), (2, 4), (0, 5)],
+        "apart": [(0, 3), (1, 4)],
+    }
+    rng = np.random.default_rng(len(shape))
+    names = Encoding("name", tuple(Symbol(f"op{i}") for i in range(6)), ("a", "b", "c"), tuple(range(6)))
+    for _ in range(3):
+        own = rng.random((6, 3, 2))
+        pairs = {pair: rng.normal(0.0, 0.5, (3, 3, 2)) for pair in pairs_of[shape]}
+        listed = [names.digits(id_) for id_ in range(names.size)]
+        oracle = front(
+            Evaluation(id_, time + 50, memory + 50)
+            for id_, (time, memory) in enumerate(total(digits, own, pairs, largest) for digits in listed)
+        )
+        found = pareto_assignments(own, pairs, largest_memory=largest)
+        values = [total(tuple(map(int, digits)), own, pairs, largest) for digits in found]
+        assert np.allclose(values, [(each.time - 50, each.memory - 50) for each in oracle], atol=1e-9)
+        only = pareto_assignments(own, pairs, largest_memory=largest, allowed=(0, 2))
+        assert len(only) and set(only.ravel()) <= {0, 2}
+
+
+def test_pairs_that_would_make_tables_large_are_taken_apart_as_sums() -> None:
+    rng = np.random.default_rng(0)
+    symbols, base = 14, 4
+    own = np.zeros((symbols, base, 2))
+    sums = {(a, b): rng.random((base, 1, 2)) + rng.random((1, base, 2)) for a in range(symbols) for b in range(a)}
+    sums = {(b, a): costs for (a, b), costs in sums.items()}
+    alone, kept = affordable(own, sums, base)
+    assert len(kept) < len(sums)
+    digits = tuple(int(each) for each in rng.integers(0, base, symbols))
+    assert total(digits, alone, kept, False) == pytest.approx(total(digits, own, sums, False)), "sums lose nothing by it"
+    assert len(pareto_assignments(own, sums)) >= 1
+
+
+def test_expected_gains_against_draws() -> None:
+    rng = np.random.default_rng(1)
+    points = np.array([[0.2, 0.7], [0.5, 0.4], [0.55, 0.6]])
+    means = np.array([[0.3, 0.5], [0.1, 0.9], [0.9, 0.9], [0.5, 0.1], [1.3, 0.2]])
+    deviations = np.array([[0.1, 0.2], [0.05, 0.05], [0.2, 0.1], [1e-6, 1e-6], [0.2, 0.2]])
+    before = hypervolume(points, [1.0, 1.0])
+    expected = expected_gains(points, means, deviations)
+    for place in range(len(means)):
+        draws = rng.normal(means[place], deviations[place], (3000, 2))
+        gains = [hypervolume([*points, draw], [1.0, 1.0]) - before for draw in draws]
+        assert expected[place] == pytest.approx(np.mean(gains), abs=4 * np.std(gains) / 3000**0.5 + 1e-6)
+
+
+def test_the_model_learns_terms_that_add_up() -> None:
+    """Its terms, summed over an assignment, are its prediction up to a constant; draws scatter around them."""
+    encoding = generated_encoding(1, backends=2, names=6)
+    features = Features(encoding)
+    digits = np.array([encoding.digits(id_) for id_ in range(encoding.size)])
+    costs = Costs(encoding, "sums", 1, noise=0.0)
+    values = np.array([costs(id_).time for id_ in range(encoding.size)])
+    some = np.random.default_rng(0).permutation(encoding.size)[:32]
+    model = Model(features, features.of(digits[some]), values[some])
+    predicted, deviation = model.predict(features.of(digits))
+    error = predicted - values
+    assert np.sqrt(np.mean(error**2)) < 0.05 * values.std()
+    assert np.mean(np.abs(error) <= 3 * deviation + 0.01 * values.std()) > 0.9
+    own, pairs, use = features.terms(model.weights())
+    sums = np.array(
+        [
+            sum(own[s, d] for s, d in enumerate(each))
+            + sum(costs[each[a], each[b]] for (a, b), costs in pairs.items())
+            + sum(use[b] for b in set(each))
+            for each in digits
+        ]
+    )
+    assert np.corrcoef(sums, predicted)[0, 1] > 0.999
+    generator = np.random.default_rng(3)
+    draws = np.array([features.of(digits) @ model.weights(generator) for _ in range(200)])
+    assert np.corrcoef(draws.mean(axis=0), predicted)[0, 1] > 0.99
+
+
+def test_memory_as_the_largest_part() -> None:
+    """Peaks are recovered where they show, and what an assignment is expected to be from the others does not use itself."""
+    encoding = generated_encoding(3, backends=3, names=4)
+    digits = np.array([encoding.digits(id_) for id_ in range(encoding.size)])
+    peaks = np.random.default_rng(2).random((4, 3))
+    values = peaks[np.arange(4), digits].max(axis=1)
+    half = np.random.default_rng(3).permutation(len(digits))[:40]
+    part = LargestPart(digits[half], values[half], 3)
+    assert np.mean(np.abs(part.predict(digits) - values) < 1e-12) > 0.8
+    for place, index in enumerate(half[:10]):
+        others = np.delete(half, place)
+        assert part.left_out[place] == LargestPart(digits[others], values[others], 3).predict(digits[index][None])[0]
