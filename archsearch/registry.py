@@ -124,6 +124,18 @@ WORKS: Registry[Work] = Registry(
         "train": "archsearch.train.work:train",
         "petridish": "archsearch.train.work:petridish",
         "test": "archsearch.train.work:test",
+        "profile": "archsearch.profile.work:profile",
+    },
+)
+
+#: Libraries that run models to be measured: ``class MyRuntime(Runtime)``, see ``archsearch.profile.runtimes``.
+RUNTIMES: Registry[Any] = Registry(
+    "runtime",
+    {
+        "pytorch": "archsearch.profile.runtimes.pytorch:PyTorch",
+        "pytorch-compile": "archsearch.profile.runtimes.pytorch:PyTorchCompile",
+        "pytorch-cuda": "archsearch.profile.runtimes.pytorch_cuda:PyTorchCuda",
+        "pytorch-cuda-graph": "archsearch.profile.runtimes.pytorch_cuda:PyTorchCudaGraph",
     },
 )
 

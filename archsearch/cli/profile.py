@@ -1,0 +1,139 @@
+"""``archsearch profile``."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archsearch.cli.options import Json
+
+if TYPE_CHECKING:
+    from archsearch.profile.measurement import Measurement, Profile
+    from archsearch.profile.protocol import Step, Watch
+
+EXAMPLES = """
+archsearch profile runs/NAME/model_desc_gallery/POINT.yaml
+archsearch profile small.yaml large.yaml --threads 2
+archsearch profile net.yaml --runtime pytorch-compile --json > net.json
+archsearch profile my_models:mobile_net --width 0.02 --repeats 5
+"""
+
+
+def command(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="An architecture (.yaml or .json), or module:function, which runs that code: it returns a torch.nn.Module "
+            "with its inputs. ONNX files are checked but cannot be run yet. Several are measured side by side.",
+        ),
+    ],
+    runtime: Annotated[
+        str, typer.Option(metavar="NAME", help="What runs the model: pytorch, pytorch-compile, ...")
+    ] = "pytorch",
+    threads: Annotated[int, typer.Option(help="Threads, each on a core of its own.")] = 1,
+    batch: Annotated[int, typer.Option(help="Images in an input, where the model does not bring its own.")] = 1,
+    width: Annotated[float, typer.Option(help="Widest interval to take, as a share of the median; else measure again.")] = 0.05,
+    repeats: Annotated[int, typer.Option(help="How often to measure again what is noisy, before it is marked so.")] = 2,
+    seconds: Annotated[float, typer.Option(help="Run each model at least so long in all (and 30 times).")] = 1.0,
+    memory_runs: Annotated[int, typer.Option(help="Processes that measure memory; 0: leave it out.")] = 6,
+    seed: Annotated[int, typer.Option(help="Of the order in which models take turns.")] = 0,
+    json: Json = False,
+) -> None:
+    """Measure how long a model takes and how much memory it needs, on this machine.
+
+    Time and memory are measured in processes of their own, pinned to their cores. The interval bounds the median with 95 %
+    confidence, what differs from process to process included. A result whose interval stays wider than --width, or during
+    which others held the cores, is marked noisy. Energy is measured where the processor has a counter.
+
+    Exit codes: 0 done (also with noisy results), 2 bad input or a model that could not be measured.
+    """
+    from archsearch.profile.models import read_model
+    from archsearch.profile.protocol import measure
+    from archsearch.profile.settings import Failed, Settings, Subject
+
+    settings = Settings(
+        threads=threads, batch=batch, width=width, repeats=repeats, seconds=seconds, memory_runs=memory_runs, seed=seed
+    )
+    subjects = [Subject(read_model(text), runtime) for text in models]
+    with _watching([subject.model.name for subject in subjects]) as watch:
+        found = measure(subjects, settings, watch=watch)
+    if json:
+        rows = [
+            {"model": text, "name": each.model.name, **_outcome(one)}
+            for text, each, one in zip(models, subjects, found, strict=True)
+        ]
+        print(json_module.dumps(rows, indent=2))
+    else:
+        for subject, one in zip(subjects, found, strict=True):
+            if not isinstance(one, Failed):
+                print(_text(subject.model.name, one))
+    failures = [(subject, one) for subject, one in zip(subjects, found, strict=True) if isinstance(one, Failed)]
+    for subject, one in failures:
+        print(f"archsearch: {subject.model.name}: {one.kind}: {one.message}", file=sys.stderr)
+    if failures:
+        raise typer.Exit(2)
+
+
+def _outcome(found: object) -> dict[str, object]:
+    from archsearch.profile.settings import Failed
+
+    return {"failed": found.to_json()} if isinstance(found, Failed) else {"profile": found.to_json()}  # type: ignore[attr-defined]
+
+
+def _text(name: str, found: Profile) -> str:
+    """A profile for people."""
+    from archsearch.cli.options import size_text
+
+    rows = [f"{name} · {found.runtime} · device {found.fingerprint}", f"  latency      {interval(found.latency)}"]
+    rows.append(
+        f"               fastest {found.latency.minimum:.4g} ms, p90 {found.latency.p90:.4g} ms, {found.latency.runs} runs"
+    )
+    for label, one in (("peak loading", found.load_memory), ("peak running", found.run_memory)):
+        if one is not None:
+            low, median, high = (size_text(value * 1024) for value in (one.low, one.median, one.high))
+            rows.append(f"  {label} {median}  [{low}, {high}]")
+    rows.append(f"  energy       {'no counter that can be read here' if found.energy is None else interval(found.energy)}")
+    rows.extend(f"  noisy        {why}" for why in found.about["noisy_because"])
+    return "\n".join(rows)
+
+
+def interval(one: Measurement) -> str:
+    """``1.234 ms  [1.220, 1.250]``."""
+    return f"{one.median:.4g} {one.unit}  [{one.low:.4g}, {one.high:.4g}]"
+
+
+@contextmanager
+def _watching(names: list[str]) -> Iterator[Watch]:
+    """Progress on stderr: a bar on a terminal, elsewhere a line for each tenth; drawn between blocks, not during one."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    shown = {"tenth": -1}
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True, auto_refresh=False,
+        disable=not console.is_terminal,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("starting", total=1)
+
+        def watch(step: Step) -> None:
+            text = _line(names, step)
+            if console.is_terminal:
+                bar.update(task, description=text, completed=step.done, total=step.total, refresh=True)
+            elif (tenth := 10 * step.done // step.total) != shown["tenth"]:
+                shown["tenth"] = tenth
+                print(f"profile: {step.done}/{step.total} {text}", file=sys.stderr, flush=True)
+
+        yield watch
+
+
+def _line(names: list[str], step: Step) -> str:
+    said = {"waiting": "waiting for others to end, or to cool down", "starting": "starting a process"}
+    text = said.get(step.phase) or f"{step.phase} of {names[step.subject or 0]}"
+    return text if step.latency is None else f"{text}: {interval(step.latency)}"

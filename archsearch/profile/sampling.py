@@ -1,0 +1,81 @@
+"""From single runs to a measurement: median, spread, and an interval that knows how the runs were taken.
+
+Runs of one process resemble one another more than those of another process do (where memory came to lie stays for a process's
+life), and runs of one block more than those of another block. Taken as independent they would give intervals far too narrow.
+So processes are drawn again with replacement, and in each its blocks: a bootstrap in two stages (Davison and Hinkley,
+"Bootstrap Methods and their Application", 1997, section 3.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsearch.jobs import derive_seed
+from archsearch.profile.measurement import Measurement
+
+#: Runs of one block, blocks of one process, processes.
+Block = Sequence[float]
+Launches = Sequence[Sequence[Block]]
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+def summarise(launches: Launches, unit: str, seed: int) -> Measurement:
+    """All runs of one quantity as one measurement; ``noisy`` is left to the caller.
+
+    Args:
+        launches: for each process its blocks, for each block its runs; empty blocks and processes are ignored.
+
+    Raises:
+        ValueError: there is no run at all.
+    """
+    kept = [[np.asarray(block, dtype=float) for block in blocks if len(block)] for blocks in launches]
+    kept = [blocks for blocks in kept if blocks]
+    runs = np.concatenate([block for blocks in kept for block in blocks])
+    median = float(np.median(runs))
+    low, high = interval(kept, seed)
+    lower, upper, p90 = np.percentile(runs, [25, 75, 90])
+    return Measurement(
+        median=median,
+        low=min(low, median),
+        high=max(high, median),
+        unit=unit,
+        minimum=float(runs.min()),
+        p90=float(p90),
+        iqr=float(upper - lower),
+        runs=len(runs),
+    )
+
+
+def interval(launches: Sequence[Sequence[NDArray[np.float64]]], seed: int) -> tuple[float, float]:
+    """Bounds of the median with 95 % confidence.
+
+    With few processes a bootstrap is too sure of itself: the spread of n values is underestimated by sqrt((n - 1) / n), and
+    normal quantiles stand where Student's belong. The bounds are moved away from the median by both.
+    """
+    from scipy.special import stdtrit
+
+    random = np.random.default_rng(derive_seed(seed, "bootstrap"))
+    pooled = np.concatenate([block for blocks in launches for block in blocks])
+    median = float(np.median(pooled))
+    found = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        drawn = [launches[k] for k in random.integers(len(launches), size=len(launches))]
+        found[i] = np.median(
+            np.concatenate([blocks[k] for blocks in drawn for k in random.integers(len(blocks), size=len(blocks))])
+        )
+    low, high = np.percentile(found, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    units = len(launches) if len(launches) > 1 else len(launches[0])
+    if units > 1:
+        wider = float(stdtrit(units - 1, (1 + LEVEL) / 2)) / 1.96 * (units / (units - 1)) ** 0.5
+        low, high = median - (median - low) * wider, median + (high - median) * wider
+    return max(float(low), 0.0), float(high)
+
+
+def width(found: Measurement) -> float:
+    """The interval's width as a share of the median."""
+    return (found.high - found.low) / found.median if found.median > 0 else float("inf")

@@ -1,0 +1,40 @@
+"""The work ``profile``: one architecture measured where the job runs."""
+
+from __future__ import annotations
+
+from archsearch.arch.parse import as_record
+from archsearch.jobs import JSON, Context, InputError, Result
+from archsearch.profile.models import architecture_model
+from archsearch.profile.protocol import Step, measure
+from archsearch.profile.settings import Failed, Settings, Subject
+
+_KEYS = ("arch", "runtime", "protocol", "assignment")
+
+
+def profile(spec: JSON, context: Context) -> Result:
+    """Measure an architecture. The metrics are a `Profile` as JSON.
+
+    ``spec``: ``arch`` (JSON of an Architecture: nothing else is taken, since a stored spec must not run code), and perhaps
+    ``runtime`` (default "pytorch"), ``protocol`` (some of the `Settings`; threads and seed are the job's by default) and
+    ``assignment`` (a backend for each operation).
+
+    Raises:
+        InputError: the spec is wrong, the runtime cannot be used, or the architecture cannot be measured with it.
+        Interrupted: as the context raised it; the measuring process has been ended.
+    """
+    record = as_record(spec, "profile", _KEYS, optional=_KEYS[1:])
+    given = {"threads": context.threads, "seed": context.job.seed, **(record.get("protocol") or {})}
+    assignment = record.get("assignment")
+    subject = Subject(
+        architecture_model(record["arch"]),
+        record.get("runtime") or "pytorch",
+        None if assignment is None else tuple(assignment),
+    )
+
+    def watch(step: Step) -> None:
+        context.report(phase=step.phase, step=step.done, steps=step.total)
+
+    found = measure([subject], Settings.from_json(given), watch=watch)[0]
+    if isinstance(found, Failed):
+        raise InputError(f"{subject.model.name}: {found.kind}: {found.message}")
+    return Result(found.to_json())

@@ -1,0 +1,112 @@
+"""Models that the measuring processes of these tests load by name, and a stand-in for such a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from archsearch.profile.models import Model
+from archsearch.profile.settings import Settings
+
+HERE = Path(__file__).parent
+SHORT = Settings(launches=2, rounds=2, runs=12, seconds=0.0, warmup=0.2, memory_runs=1, repeats=0, patience=0.0, width=10.0)
+
+
+def named(function: str) -> Model:
+    return Model("function", f"profile_models:{function}", function, str(HERE))
+
+
+def small():
+    return _convolutions(4)
+
+
+def large():
+    return _convolutions(48)
+
+
+def deadly():
+    """Ends its process when it is run."""
+    import torch
+
+    class Deadly(torch.nn.Module):
+        def forward(self, x):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return Deadly(), torch.zeros(1)
+
+
+def raising():
+    raise RuntimeError("these weights are lost")
+
+
+def shapeless():
+    return "no module"
+
+
+def deciding():
+    """Its code decides by a value: it runs, but cannot be followed."""
+    import torch
+
+    class Deciding(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.linear(x) if x.sum() > 0 else x
+
+    return Deciding(), torch.ones(1, 4)
+
+
+def endless():
+    time.sleep(600)
+
+
+def talking():
+    print("this is no answer of the protocol")
+    return small()
+
+
+def _convolutions(channels: int):
+    import torch
+    from torch import nn
+
+    depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+    layers = nn.Sequential(
+        nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), depthwise, nn.Conv2d(channels, channels, 3, padding=1)
+    )
+    return layers, torch.ones(1, 3, 24, 24)
+
+
+def stand_in(folder: Path, body: str) -> list[str]:
+    """The command of a process that speaks the protocol as ``body`` has it: it gets ``request`` and ``say(event, **data)``."""
+    script = folder / "stand_in.py"
+    script.write_text(
+        "import json, os, random, sys, time\n"
+        "request = json.loads(sys.stdin.readline())\n"
+        "def say(event, **data):\n"
+        "    print(json.dumps({'event': event, **data}), flush=True)\n" + body
+    )
+    return [sys.executable, str(script)]
+
+
+#: Answers every task as it should be; ``times(number)`` gives a block's runs in ms, ``waited`` seconds that others held cores.
+FLAWLESS = """
+def time_all(times, waited=0.0, energy=None):
+    for number in request["numbers"]:
+        say("begin", subject=number)
+        say("ready", subject=number, build_seconds=0.1, file_size=7, deviation=0.0, warmup_runs=10, warmup_settled=True)
+    for _ in range(request["settings"]["rounds"]):
+        for number in request["numbers"]:
+            say("begin", subject=number)
+            say("block", subject=number, ms=times(number), energy_mj=energy, seconds=1.0, waited=waited, clock_mhz=None,
+                temperature=None)
+    say("load", others=0.01)
+if request["task"] == "memory":
+    say("memory", subject=request["numbers"][0], baseline=1000, load=2000, run=1500 + os.getpid() % 3, apart=True)
+    say("done")
+    sys.exit()
+"""

@@ -1,0 +1,108 @@
+"""Intervals that hold what they say although runs of one process resemble one another; what is read of the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archsearch.jobs import InputError
+from archsearch.profile import sampling
+from archsearch.profile.environment import (
+    EnergyCounter,
+    Load,
+    choose_cores,
+    clock_mhz,
+    environment,
+    fingerprint,
+    load_now,
+    temperature,
+)
+from archsearch.profile.sampling import summarise, width
+
+
+def test_the_interval_holds_the_median_although_processes_differ(monkeypatch):
+    """Times of which each process has its own level (2 % apart) and each block a little one: the interval of five processes
+    holds the true median in 90 % of the cases at least, where one that takes all runs as independent nearly never does."""
+    monkeypatch.setattr(sampling, "RESAMPLES", 200)
+    random, held, naive, trials = np.random.default_rng(3), 0, 0, 150
+    for trial in range(trials):
+        levels = random.normal(10.0, 0.2, size=(5, 1, 1)) + random.normal(0.0, 0.05, size=(5, 4, 1))
+        runs = levels + random.normal(0.0, 0.1, size=(5, 4, 15))
+        found = summarise(runs.tolist(), "ms", trial)
+        held += found.low <= 10.0 <= found.high
+        spread = 1.96 * 1.25 * runs.std() / runs.size**0.5
+        naive += abs(found.median - 10.0) <= spread
+    assert held >= 0.9 * trials
+    assert naive <= 0.6 * trials
+
+
+def test_a_measurement_says_what_was_seen():
+    found = summarise([[[1.0, 2.0], [3.0]], [[], [4.0, 9.0]], []], "ms", 0)
+    assert (found.median, found.minimum, found.runs, found.unit, found.iqr) == (3.0, 1.0, 5, "ms", 2.0)
+    assert found.low <= 3.0 <= found.high and found.p90 == pytest.approx(7.0) and width(found) > 0
+    assert summarise([[[1.0, 2.0], [3.0]], [[4.0, 9.0]]], "ms", 0) == found, "the same runs give the same interval"
+    with pytest.raises(ValueError, match="concatenate"):
+        summarise([[[]]], "ms", 0)
+
+
+def test_cores_are_physical_ones_first_and_never_too_few(tmp_path: Path):
+    for core in range(4):
+        topology = tmp_path / f"cpu{core}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(f"{core % 2},{core % 2 + 2}\n")
+    assert choose_cores(2, range(4), tmp_path) == [2, 3]
+    assert choose_cores(3, range(4), tmp_path) == [1, 2, 3]
+    assert choose_cores(1, [0, 1], tmp_path / "nothing") == [1]
+    for threads in (0, 5):
+        with pytest.raises(InputError, match="may use 4 cores"):
+            choose_cores(threads, range(4), tmp_path)
+
+
+def test_energy_is_that_of_whole_packages_and_absent_where_it_cannot_be_read(tmp_path: Path):
+    assert EnergyCounter.find(tmp_path) is None
+    for name, kind, turn in (
+        ("intel-rapl:0", "package-0", 1000),
+        ("intel-rapl:1", "package-1", 5000),
+        ("intel-rapl:0:0", "core", 9),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "name").write_text(kind)
+        (tmp_path / name / "energy_uj").write_text("900")
+        (tmp_path / name / "max_energy_range_uj").write_text(str(turn))
+    counter = EnergyCounter.find(tmp_path)
+    assert counter is not None and counter.read() == (900.0, 900.0)
+    assert counter.spent((900.0, 900.0), (150.0, 2900.0)) == pytest.approx((250 + 2000) / 1000)  # the first began again
+    (tmp_path / "intel-rapl:1" / "energy_uj").unlink()
+    assert counter.spent((900.0, 900.0), counter.read()) is None
+    assert EnergyCounter.find(tmp_path) is None, "a sum without one package would be invented"
+
+
+def test_what_the_machine_tells_is_read_and_the_rest_is_none(tmp_path: Path):
+    assert temperature(tmp_path) is None and clock_mhz([0], tmp_path) is None
+    for zone, value in (("thermal_zone0", "41000"), ("thermal_zone1", "67500"), ("thermal_zone2", "no number")):
+        (tmp_path / zone).mkdir()
+        (tmp_path / zone / "temp").write_text(value)
+    assert temperature(tmp_path) == 67.5
+    for core, value in ((0, "3600000"), (1, "1200000")):
+        (tmp_path / f"cpu{core}" / "cpufreq").mkdir(parents=True)
+        (tmp_path / f"cpu{core}" / "cpufreq" / "scaling_cur_freq").write_text(value)
+    assert clock_mhz([0, 1], tmp_path) == 1200.0 and clock_mhz([0], tmp_path) == 3600.0
+
+
+def test_load_is_that_of_others():
+    before = Load(cores=2, used=10.0, stolen=1.0, own=4.0, waited=0.5, wall=100.0)
+    after = Load(cores=2, used=13.0, stolen=1.4, own=5.0, waited=0.8, wall=102.0)
+    assert before.others(after) == pytest.approx(0.5)  # 3 s were used, 1 of them by this process, of 4
+    assert before.kept_waiting(after) == pytest.approx(0.5)  # 0.3 in the queue, and half of the 0.4 s stolen from two cores
+    here = load_now()
+    assert here.cores >= 1 and here.own > 0 and here.others(here) == 0.0
+
+
+def test_the_fingerprint_is_stable_and_changes_with_what_decides():
+    one = environment(["numpy", "no-such-distribution"], 1, [0])
+    assert fingerprint(one) == fingerprint(environment(["no-such-distribution", "numpy"], 1, [0]))
+    assert one["packages"]["numpy"] == np.__version__ and one["packages"]["no-such-distribution"] is None
+    others = [environment(["numpy"], 1, [0]), environment(["numpy", "no-such-distribution"], 2, [0]), {**one, "cpu": "another"}]
+    assert len({fingerprint(one), *map(fingerprint, others)}) == 4
