@@ -13,15 +13,17 @@ import typer
 from archsearch.cli.options import Json
 
 if TYPE_CHECKING:
-    from archsearch.profile.assignment.driver import Estimation
-    from archsearch.profile.assignment.encoding import Encoding
+    from archsearch.profile.assignment.driver import Estimation, Problem
+    from archsearch.profile.assignment.encoding import Encoding, Mode
     from archsearch.profile.assignment.evaluation import Evaluation
 
 EXAMPLES = """
+archsearch assign net.yaml --backends onednn,channels_last,native --budget 20 --resume net.jsonl
+archsearch assign my_models:mobile_net --mode index --budget 100 --picture front.png
 archsearch assign --table mobilenetv2.json --budget 8
 archsearch assign --table mobilenetv2.json --estimator hlps --budget 16 --seed 3 --picture front.png
 archsearch assign --table mobilenetv2.json --estimator brute --json > front.json
-archsearch assign --table big.json --partial --budget 200 --resume big.jsonl    # the same line again goes on after a kill
+archsearch assign --table big.json --partial --budget 200 --resume big.jsonl    # the same again goes on after a kill
 """
 
 #: Seconds between lines of progress.
@@ -29,9 +31,21 @@ PATIENCE = 2.0
 
 
 def command(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="What to measure: an architecture (.yaml or .json), or module:function, which runs that code.",
+        ),
+    ] = None,
     table: Annotated[
-        Path, typer.Option("--table", metavar="RECORDED.json", help="Assignments with their times and memories, as recorded.")
-    ],
+        Path | None, typer.Option(metavar="RECORDED.json", help="Measure nothing: times and memories are those recorded here.")
+    ] = None,
+    backends: Annotated[
+        str | None, typer.Option(metavar="A,B[,C]", help="Backends to choose among; default: all that the runtime has here.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(metavar="NAME", help="What runs the model: pytorch, ...")] = "pytorch",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     estimator: Annotated[
         str,
         typer.Option(metavar="NAME", help="brute, random, hlps, nsga2 or structured, see above; or one that a plug-in adds."),
@@ -65,7 +79,8 @@ def command(
     random      at random, none twice
     brute       every assignment in turn
 
-    An assignment that cannot run counts, is recorded as infeasible and stops nothing. From a table of all assignments the end
+    An assignment that cannot run counts, is recorded as infeasible and stops nothing. What may be on the front as far as the
+    intervals tell is measured again at the end, and those second figures are shown. From a table of all assignments the end
     also tells the regret: how much of the hypervolume of the true front is missing.
 
     Exit codes: 0 done, 2 bad input, 3 not one assignment could run or the device is gone, 130 interrupted (see --resume).
@@ -77,24 +92,29 @@ def command(
     from archsearch.profile.assignment.picture import check_picture, draw
     from archsearch.profile.assignment.tables import read_table, source_of
 
-    if mode is not None:
-        checked_mode(mode)
+    if (model is None) == (table is None):
+        raise InputError("expected a MODEL to measure or --table RECORDED.json to look up, one of them")
+    wanted_mode = None if mode is None else checked_mode(mode)
     if picture is not None:
         check_picture(picture)
-    recorded = read_table(table, partial=partial)
-    encoding = recorded.encoding
-    if mode not in (None, encoding.mode):
-        raise InputError(f"--mode {mode}: {table} was recorded in mode {encoding.mode}; leave --mode away, or record another")
-    wanted = budget or (encoding.size if estimator == "brute" else max(1, encoding.size // 4))
-    wanted = min(wanted, encoding.size)
-    make_estimator(estimator, encoding, seed)  # complains before a line is said
-    with _Progress(wanted, resume) as progress:
-        done = assign(TableProblem(recorded, source_of(table)), estimator, wanted, seed=seed, log=resume, watch=progress)
-    everything = list(recorded.evaluations.values()) if recorded.complete else []
-    possible = any(each.feasible for each in everything)
-    curve = regret_curve(done.evaluations, everything) if possible else []
+    everything: list[Evaluation] = []
+    problem: Problem
+    if table is not None:
+        recorded = read_table(table, partial=partial)
+        if wanted_mode not in (None, recorded.encoding.mode):
+            raise InputError(f"--mode {mode}: {table} was recorded in mode {recorded.encoding.mode}; leave --mode away")
+        problem = TableProblem(recorded, source_of(table))
+        everything = list(recorded.evaluations.values()) if recorded.complete else []
+    else:
+        problem = _measured(str(model), runtime, backends, wanted_mode or "name", threads)
+    encoding = problem.encoding
+    wanted = min(encoding.size, budget or (encoding.size if estimator == "brute" else max(1, encoding.size // 4)))
+    make_estimator(estimator, encoding, seed)  # complains before anything is measured
+    with _Progress(resume) as progress:
+        done = assign(problem, estimator, wanted, seed=seed, log=resume, watch=progress)
+    curve = regret_curve(done.evaluations, everything) if any(each.feasible for each in everything) else []
     if picture is not None:
-        draw(picture, done, title=f"{table.stem}: {estimator}", everything=everything, curve=curve)
+        draw(picture, done, title=f"{model or table}: {estimator}"[-70:], everything=everything, curve=curve)
     about = {"estimator": estimator, "seed": seed, "space": encoding.size}
     if json:
         print(json_module.dumps(_as_json(encoding, done, about, curve), indent=2))
@@ -107,11 +127,20 @@ def command(
         raise typer.Exit(3)
 
 
+def _measured(model: str, runtime: str, backends: str | None, mode: Mode, threads: int) -> Problem:
+    from archsearch.profile.assignment.live import ModelProblem
+    from archsearch.profile.models import read_model
+    from archsearch.profile.settings import Settings
+
+    names = None if backends is None else backends.split(",")
+    return ModelProblem(read_model(model), runtime, names, mode, Settings(threads=threads))
+
+
 class _Progress:
     """Lines on stderr while it goes: the first after two seconds, then every two; and how to go on when it is stopped."""
 
-    def __init__(self, wanted: int, log: Path | None) -> None:
-        self._wanted, self._log = wanted, log
+    def __init__(self, log: Path | None) -> None:
+        self._log = log
         self._said = time.monotonic()
         self._failed = 0
 
@@ -127,12 +156,12 @@ class _Progress:
             )
             print(f"interrupted: {kept}", file=sys.stderr)
 
-    def __call__(self, evaluation: Evaluation, spent: int) -> None:
+    def __call__(self, evaluation: Evaluation, where: str) -> None:
         self._failed += not evaluation.feasible
         if time.monotonic() - self._said >= PATIENCE:
             self._said = time.monotonic()
             failed = f", {self._failed} could not run" if self._failed else ""
-            print(f"{spent} of {self._wanted} assignments{failed}", file=sys.stderr, flush=True)
+            print(f"assign: {where}{failed}", file=sys.stderr, flush=True)
 
 
 def _as_json(encoding: Encoding, done: Estimation, about: dict[str, Any], curve: list[float]) -> dict[str, Any]:
@@ -143,7 +172,8 @@ def _as_json(encoding: Encoding, done: Estimation, about: dict[str, Any], curve:
     failed = [each.to_json() for each in done.evaluations if not each.feasible]
     counts = {"evaluated": len(done.evaluations), "infeasible": failed, **about}
     regret = {"regret": curve[-1], "regret_curve": curve} if curve else {}
-    return {**head, **counts, **solutions_json(encoding, done.front), **regret}
+    again = {} if done.survived is None else {"measured_again": len(done.again), "survived": done.survived}
+    return {**head, **counts, **solutions_json(encoding, done.front), **regret, **again}
 
 
 def _show(encoding: Encoding, done: Estimation, curve: list[float]) -> None:
@@ -163,6 +193,10 @@ def _show(encoding: Encoding, done: Estimation, curve: list[float]) -> None:
     lines = [f"evaluated  {len(done.evaluations)} of {encoding.size_text} assignments{resumed}; {failed} could not run"]
     if curve:
         lines.append(f"regret     {curve[-1]:.2%} of the true front's hypervolume is missing")
+    if done.survived is not None:
+        lines.append(
+            f"again      {len(done.again)} were measured again; {done.survived} of the front as it was are still on it"
+        )
     if done.front:
         fastest = done.front[0]
         lines.append(f"fastest    {encoding.environment(fastest.id)}")

@@ -19,6 +19,9 @@ from archsearch.profile.assignment.log import Log, header_of, open_log
 from archsearch.profile.assignment.tables import Table
 from archsearch.registry import ESTIMATORS
 
+#: Told each new evaluation, and in words how far the estimation has come.
+Watch = Callable[[Evaluation, str], None]
+
 
 class DeviceGone(ArchsearchError):
     """What measures cannot be reached any more: says nothing about the assignment, which is not recorded."""
@@ -107,7 +110,7 @@ def assign(
     seed: int = 0,
     log: Path | None = None,
     measure_again: bool = True,
-    watch: Callable[[Evaluation, int], None] = lambda evaluation, spent: None,
+    watch: Watch = lambda evaluation, where: None,
 ) -> Estimation:
     """Estimate the front of (time, memory) with at most ``budget`` distinct assignments evaluated.
 
@@ -115,7 +118,7 @@ def assign(
         estimator: its name in ``registry.ESTIMATORS``.
         log: a file in which each evaluation is recorded at once; where it exists, the estimation goes on from it.
         measure_again: measure what may be on the front a second time at the end, if the problem measures at all.
-        watch: told each new evaluation and how much of the budget was used.
+        watch: told each new evaluation.
 
     Raises:
         InputError: bad input; nothing was evaluated.
@@ -134,9 +137,9 @@ def assign(
             if record is not None:
                 record.append(evaluation)
             asks.tell(evaluation)
-            watch(evaluation, asks.spent)
+            watch(evaluation, f"{asks.spent} of {budget} assignments")
         evaluations = tuple(asks.known.values())
-        again = _measured_again(problem, evaluations, record) if measure_again and problem.measures else ()
+        again = _measured_again(problem, evaluations, record, watch) if measure_again and problem.measures else ()
     return Estimation(evaluations, again, len(before))
 
 
@@ -153,12 +156,16 @@ def _evaluated(problem: Problem, id_: int) -> Evaluation:
         return Evaluation(id_, error=f"{type(error).__name__}: {error}"[:500])
 
 
-def _measured_again(problem: Problem, evaluations: Sequence[Evaluation], record: Log | None) -> tuple[Evaluation, ...]:
+def _measured_again(
+    problem: Problem, evaluations: Sequence[Evaluation], record: Log | None, watch: Watch
+) -> tuple[Evaluation, ...]:
     """Second measurements of all that may be on the front. One that fails now is not on it."""
     done = {each.id: each for each in (record.again if record is not None else ())}
-    for each in contenders(evaluations):
-        if each.id not in done:
-            done[each.id] = _evaluated(problem, each.id)
+    wanted = [each.id for each in contenders(evaluations)]
+    for place, id_ in enumerate(wanted, 1):
+        if id_ not in done:
+            done[id_] = _evaluated(problem, id_)
             if record is not None:
-                record.append(done[each.id], again=True)
-    return tuple(done.values())
+                record.append(done[id_], again=True)
+            watch(done[id_], f"{place} of {len(wanted)} measured again")
+    return tuple(done[id_] for id_ in wanted)

@@ -33,7 +33,8 @@ MOST_IDS = 4_000_000
 
 _KEYS = {"oplist", "opmap", "backends", "mode", "graph", "solutions", "infeasible", "about"}
 #: What estimators print beside these, ours and the reference's; of no use for a table.
-_REPORT_KEYS = {"configs", "evaluated", "estimator", "seed", "space", "regret", "regret_curve", "sample_cnt", "profiling time"}
+_REPORT_KEYS = {"configs", "evaluated", "estimator", "seed", "space", "regret", "regret_curve"}
+_REPORT_KEYS |= {"measured_again", "survived", "sample_cnt", "profiling time"}
 _INTERVALS = ("time_interval", "memory_interval")
 
 
