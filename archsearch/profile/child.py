@@ -138,7 +138,7 @@ def measure_time(subjects: list[Subject], settings: Settings, request: Any, say:
     order = random.Random(request["order"])
     gc.collect()
     gc.disable()
-    load = environment.load_now()
+    began = environment.load_now()
     for _ in range(settings.rounds):
         for number in order.sample(sorted(ready), len(ready)):
 
@@ -147,7 +147,7 @@ def measure_time(subjects: list[Subject], settings: Settings, request: Any, say:
 
             if not _tried(number, say, one):
                 del ready[number]
-    say("load", others=load.others(environment.load_now()))
+    say("load", others=began.others(environment.load_now()))
 
 
 def _load(number: int, subject: Subject, settings: Settings, models: _Models, say: Say) -> Timed:
@@ -222,13 +222,14 @@ def measure_memory(subjects: list[Subject], settings: Settings, request: Any, sa
     number, subject = request["numbers"][0], subjects[0]
 
     def found() -> None:
-        used = _settled(subject.runtime, settings)
+        _settled(subject.runtime, settings)  # the library is imported before the model comes
         gc.collect()
         baseline = _peak_after(lambda: None)
         made: list[Any] = []
 
         def load() -> None:
             model = load_model(subject.model, settings.batch)
+            used = _settled(subject.runtime, settings)  # one that does not outlive this, with what it knows of the model
             compiled = used.compile(model, subject.assignment)
             made.extend((compiled, compiled.load(model.inputs)))
 

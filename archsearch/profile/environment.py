@@ -40,7 +40,8 @@ def choose_cores(threads: int, allowed: Sequence[int] | None = None, root: Path 
     if not 1 <= threads <= len(cores):
         raise InputError(f"threads = {threads}: this process may use {len(cores)} cores; expected 1 to {len(cores)}")
     seen: set[str] = set()
-    first, second = [], []
+    first: list[int] = []
+    second: list[int] = []
     for core in reversed(cores):
         siblings = _text(root / f"cpu{core}" / "topology" / "thread_siblings_list") or str(core)
         (second if siblings in seen else first).append(core)
@@ -141,11 +142,11 @@ class EnergyCounter:
 # ------------------------------------------------------------------------------------------------------------ fingerprint
 def environment(packages: Sequence[str], threads: int, cores: Sequence[int]) -> dict[str, JSON]:
     """What decides how long a model takes here, apart from the model: the same at every call while nothing is changed."""
-    cpu = {}
+    cpu: dict[str, str] = {}
     for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
         key, _, value = line.partition(":")
         cpu.setdefault(key.strip(), value.strip())
-    flags = " ".join(sorted(cpu.get("flags", cpu.get("Features", "")).split()))
+    flags = " ".join(sorted((cpu.get("flags") or cpu.get("Features") or "").split()))
     governors = {_text(CPUS / f"cpu{core}" / "cpufreq" / "scaling_governor") for core in cores}
     return {
         "machine": platform.machine(),

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from archsearch.arch import Architecture, summary
 from archsearch.jobs import JSON, ArchsearchError, InputError
 
+#: Said of every ONNX file before anything starts.
+NO_ONNX = "an ONNX file is run by the runtime onnxruntime, which this version does not have yet"
+
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -102,7 +105,7 @@ def load_model(model: Model, batch: int) -> Loaded:
         return Loaded(made.eval(), (torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy(),))
     if model.kind == "function":
         return _from_function(model)
-    raise InputError(f"{model.name}: an ONNX file is run by the runtime onnxruntime, which this version does not have yet")
+    raise InputError(f"{model.name}: {NO_ONNX}")
 
 
 def _from_yaml(text: str) -> Model:
@@ -123,9 +126,8 @@ def _from_function(model: Model) -> Loaded:
     except Exception as error:
         raise InputError(f"{model.name}: the model does not load: {type(error).__name__}: {error}") from error
     made, inputs = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
-    tensors = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
-    fits = isinstance(tensors, (tuple, list)) and len(tensors) > 0 and all(isinstance(each, torch.Tensor) for each in tensors)
-    if not isinstance(made, torch.nn.Module) or not fits:
+    tensors = [inputs] if isinstance(inputs, torch.Tensor) else list(inputs) if isinstance(inputs, (tuple, list)) else []
+    if not (isinstance(made, torch.nn.Module) and tensors and all(isinstance(each, torch.Tensor) for each in tensors)):
         raise InputError(
             f"{model.name}: expected a torch.nn.Module with its inputs, (module, tensor) or (module, (tensor, ...)), "
             f"got {type(found).__name__}"

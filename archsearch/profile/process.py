@@ -168,7 +168,7 @@ def read_answer(line: bytes) -> dict[str, Any]:
         raise fault from None
     for name, kinds in form.items():
         value = answer.get(name)
-        if not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
+        if name not in answer or not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
             raise ChildFault("garbage", f"{fault}: {name} is missing or not what it should be")
     runs = answer.get("ms", [1.0])
     if not runs or not all(isinstance(each, float) and math.isfinite(each) and each > 0 for each in runs):

@@ -20,7 +20,7 @@ from archsearch.jobs import JSON, ArchsearchError, InputError, derive_seed
 from archsearch.profile import environment as machine
 from archsearch.profile.graph import Described
 from archsearch.profile.measurement import Measurement, Profile
-from archsearch.profile.models import Model
+from archsearch.profile.models import NO_ONNX, Model
 from archsearch.profile.process import Child, ChildFault
 from archsearch.profile.runtimes import runtime
 from archsearch.profile.sampling import summarise, width
@@ -112,7 +112,7 @@ def device_environment(runtime_name: str, settings: Settings | None = None) -> t
 
 def _check(model: Model) -> None:
     if model.kind == "onnx":
-        raise InputError(f"{model.name}: an ONNX file is run by the runtime onnxruntime, which this version does not have yet")
+        raise InputError(f"{model.name}: {NO_ONNX}")
 
 
 def _request(

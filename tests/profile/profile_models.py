@@ -27,6 +27,17 @@ def large():
     return _convolutions(48)
 
 
+def hungry():
+    """Needs 64 MiB while it runs, and nothing to be loaded."""
+    import torch
+
+    class Hungry(torch.nn.Module):
+        def forward(self, x):
+            return x + torch.ones(16 << 20).mean()
+
+    return Hungry(), torch.zeros(1)
+
+
 def deadly():
     """Ends its process when it is run."""
     import torch
@@ -93,16 +104,16 @@ def stand_in(folder: Path, body: str) -> list[str]:
     return [sys.executable, str(script)]
 
 
-#: Answers every task as it should be; ``times(number)`` gives a block's runs in ms, ``waited`` seconds that others held cores.
+#: Answers every task as it should be; ``times(number)`` gives its runs in ms, ``waited(number)`` how long others held cores.
 FLAWLESS = """
-def time_all(times, waited=0.0, energy=None):
+def time_all(times, waited=lambda number: 0.0, energy=None):
     for number in request["numbers"]:
         say("begin", subject=number)
         say("ready", subject=number, build_seconds=0.1, file_size=7, deviation=0.0, warmup_runs=10, warmup_settled=True)
     for _ in range(request["settings"]["rounds"]):
         for number in request["numbers"]:
             say("begin", subject=number)
-            say("block", subject=number, ms=times(number), energy_mj=energy, seconds=1.0, waited=waited, clock_mhz=None,
+            say("block", subject=number, ms=times(number), energy_mj=energy, seconds=1.0, waited=waited(number), clock_mhz=None,
                 temperature=None)
     say("load", others=0.01)
 if request["task"] == "memory":

@@ -111,6 +111,37 @@ def test_any_mixture_computes_the_same_and_holds_its_weights_once(network):
     assert [tensor.stride() for tensor in network.module.state_dict().values()] == before, "the model itself was changed"
 
 
+def test_functions_are_operations_too():
+    """Convolutions and methods written out in a model's code, with weights of its own."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Written(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Identity()
+            self.kernel = nn.Parameter(torch.randn(4, 3, 3, 3))
+
+        def forward(self, x):
+            y = F.conv2d(self.inner(x), self.kernel, padding=1)
+            return (F.relu(y) + y.clamp(min=0.1)).flatten(1)
+
+    used, model = runtime("pytorch"), Loaded(Written().eval(), (torch.randn(1, 3, 9, 9).numpy(),))
+    used.settle(1)
+    graph = used.graph(model)
+    assert [(node.name, node.inputs) for node in graph.nodes] == [
+        ("Conv2D", ()), ("ReLU", (0,)), ("clamp", (0,)), ("Add", (1, 2)), ("Reshape", (3,))
+    ]  # fmt: skip
+    plain = used.compile(model, None)
+    reference = plain.fetch(plain.run(plain.load(model.inputs)))
+    for plan in (["native"] * 5, ["channels_last", "native"] * 2 + ["onednn"]):
+        compiled = used.compile(model, plan)
+        assert deviation(compiled.fetch(compiled.run(compiled.load(model.inputs))), reference) < 1e-5
+    with pytest.raises(Unsupported, match="not a plain Conv2d module"):
+        used.compile(model, ["nnpack"] + ["native"] * 4)
+
+
 def test_what_a_backend_cannot_do_is_named():
     import torch
     from torch import nn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from overrides import overrides
@@ -14,12 +14,15 @@ from archsearch.profile.graph import Graph, Operation
 from archsearch.profile.models import Loaded
 from archsearch.profile.runtimes.face import Arrays, Compiled, Runtime
 
-#: The backends in their order, and what each means for an operation:
+if TYPE_CHECKING:
+    from archsearch.profile.runtimes.torch_graph import Traced
+
+#: The backends in their order, and what each means for an operation. Left to itself PyTorch chooses by size.
 BACKENDS = (
-    "onednn",  # PyTorch's own choice with oneDNN switched on, on contiguous maps (N, C, H, W)
-    "channels_last",  # the same on maps that lie in memory as (N, H, W, C)
-    "native",  # oneDNN and NNPACK switched off: convolutions through im2col and a matrix product
-    "nnpack",  # convolutions by NNPACK
+    "onednn",  # convolutions by oneDNN; everything on contiguous maps (N, C, H, W)
+    "channels_last",  # convolutions by oneDNN; everything on maps that lie in memory as (N, H, W, C)
+    "native",  # oneDNN and NNPACK switched off: convolutions through im2col and a matrix product; contiguous maps
+    "nnpack",  # convolutions by NNPACK; contiguous maps
 )
 
 #: Operations that NNPACK has a kernel for.
@@ -58,13 +61,14 @@ class PyTorch(Runtime):
 
     name: ClassVar[str] = "pytorch"
     packages: ClassVar[tuple[str, ...]] = ("torch",)
+    _last: tuple[Loaded, Traced] | None = None  # following a model's code takes longer than placing its operations
 
     @overrides
     def settle(self, threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        torch._nnpack_available()  # type: ignore[no-untyped-call]  # NNPACK must be asked before its kernel is first called
+        torch._nnpack_available()  # NNPACK must be asked before its kernel is first called
 
     @property
     @overrides
@@ -72,16 +76,14 @@ class PyTorch(Runtime):
         import torch
 
         there = {
-            "onednn": torch.backends.mkldnn.is_available(),
-            "nnpack": torch._nnpack_available(),  # type: ignore[no-untyped-call]
+            "onednn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
+            "nnpack": torch._nnpack_available(),
         }
         return tuple(name for name in BACKENDS if there.get(name, True))
 
     @overrides
     def graph(self, model: Loaded) -> Graph:
-        from archsearch.profile.runtimes.torch_graph import trace
-
-        return trace(model).graph
+        return self._traced(model).graph
 
     @overrides
     def supports(self, operation: Operation, backend: str) -> bool:
@@ -91,11 +93,18 @@ class PyTorch(Runtime):
     def compile(self, model: Loaded, assignment: Sequence[str] | None) -> Compiled:
         if assignment is None:
             return Eager(model.module)
-        from archsearch.profile.runtimes.torch_graph import assign, trace
+        from archsearch.profile.runtimes.torch_graph import assign
 
-        traced = trace(model)
+        traced = self._traced(model)
         self.check(traced.graph, assignment)
         return Eager(assign(traced, assignment))
+
+    def _traced(self, model: Loaded) -> Traced:
+        from archsearch.profile.runtimes.torch_graph import trace
+
+        if self._last is None or self._last[0] is not model:
+            self._last = model, trace(model)
+        return self._last[1]
 
 
 class PyTorchCompile(Runtime):

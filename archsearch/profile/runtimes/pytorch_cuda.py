@@ -39,7 +39,7 @@ class Captured(OnGpu):
 
         super().__init__(module)
         self.inputs = super().load(inputs)
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.inference_mode(), torch.cuda.stream(side):
             for _ in range(3):  # libraries choose their kernels and set up their workspaces outside the recording

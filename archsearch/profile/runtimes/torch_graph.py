@@ -7,7 +7,6 @@ differently, and an operation is replaced where its backend has a kernel of its 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from archsearch.arch.modules.depthwise import DepthwiseConv2d
 from archsearch.jobs import InputError
 from archsearch.profile.graph import Graph, Operation
 from archsearch.profile.models import Loaded
@@ -120,7 +120,8 @@ def assign(traced: Traced, assignment: Sequence[str]) -> fx.GraphModule:
         copied[node] = made
         if backend is not None:
             operation = traced.graph.nodes[index[node]]
-            _place(made, operation, backend, root, lambda why, i=index[node], o=operation, b=backend: Unsupported(i, o, b, why))
+            if why := _place(made, operation, backend, root):
+                raise Unsupported(index[node], operation, backend, why)
     return fx.GraphModule(root, new).eval()
 
 
@@ -204,55 +205,69 @@ def _contiguous(value: Any) -> Any:
     return value.contiguous() if isinstance(value, Tensor) and value.dim() == 4 else value
 
 
-def _place(
-    node: fx.Node, operation: Operation, backend: str, root: dict[str, Any], refuse: Callable[[str], Unsupported]
-) -> None:
-    """Give one operation of the new graph its backend's kernel, where that has one of its own."""
+def _place(node: fx.Node, operation: Operation, backend: str, root: dict[str, Any]) -> str:
+    """Give one operation of the new graph its backend's kernel, where that has one of its own; or say why that cannot be."""
     part = root[str(node.target)] if node.op == "call_module" else None
-    if backend == "channels_last" and isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
-        _put(node, root, copy.deepcopy(part).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    if backend in ("onednn", "channels_last"):
+        if part is not None and _plain(part):
+            _put(node, root, _OneDnn(part, torch.channels_last if backend == "channels_last" else torch.contiguous_format))
     elif backend == "native" and operation.name not in INDIFFERENT:
-        if part is not None:
-            _put(node, root, _Native(part))
-        else:
-            node.args = (node.target, node.op, *node.args)
-            node.op, node.target = "call_function", _natively
+        called: Any = node.target
+        _put(node, root, _Native(part or (getattr(Tensor, called) if node.op == "call_method" else called)))
     elif backend == "nnpack":
-        if not isinstance(part, nn.Conv2d) or part.padding_mode != "zeros" or isinstance(part.padding, str):
-            raise refuse("it is not a plain Conv2d module with zeros as padding")
+        if part is None or not _plain(part):
+            return "it is not a plain Conv2d module with zeros as padding"
         if any(pad >= side for pad, side in zip(part.padding, part.kernel_size, strict=True)):
-            raise refuse(f"NNPACK pads by less than the kernel's size, not {part.padding} for {part.kernel_size}")
+            return f"NNPACK pads by less than the kernel's size, not {part.padding} for {part.kernel_size}"
         _put(node, root, _Nnpack(part))
+    return ""
 
 
 def _put(node: fx.Node, root: dict[str, Any], module: nn.Module) -> None:
-    """Several places may share one module of the model, so each replaced one has a name of its own."""
+    """Let a node call this module. Places that share one of the model's have each their own name."""
     old = str(node.target)
-    node.target = f"placed_{len(root)}_{node.name}"
+    node.op, node.target = "call_module", f"placed_{len(root)}_{node.name}"
     root[node.target] = module
     if not any(each.op == "call_module" and each.target == old for each in node.graph.nodes):
-        del root[old]
+        root.pop(old, None)
 
 
-def _natively(target: Any, kind: str, *args: Any, **options: Any) -> Any:
-    """A function (or a method of its first argument) with oneDNN and NNPACK switched off."""
-    onednn, nnpack = torch._C._get_mkldnn_enabled(), torch._C._get_nnpack_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    torch._C._set_nnpack_enabled(False)
-    try:
-        return getattr(args[0], target)(*args[1:], **options) if kind == "call_method" else target(*args, **options)
-    finally:
-        torch._C._set_mkldnn_enabled(onednn)
-        torch._C._set_nnpack_enabled(nnpack)
+def _plain(part: nn.Module) -> bool:
+    """Whether a module is a convolution that does no more than its kernel."""
+    own = isinstance(part, nn.Conv2d) and type(part).forward in (nn.Conv2d.forward, DepthwiseConv2d.forward)
+    return own and part.padding_mode == "zeros" and not isinstance(part.padding, str)
+
+
+class _OneDnn(nn.Module):
+    """A convolution by oneDNN whatever its size, with its weights in the layout of its maps."""
+
+    def __init__(self, inner: nn.Conv2d, layout: torch.memory_format) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(inner.weight.detach().contiguous(memory_format=layout), requires_grad=False)
+        self.bias = inner.bias
+        self.shape: tuple[Any, ...] = (inner.padding, inner.stride, inner.dilation, inner.groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.mkldnn_convolution(x, self.weight, self.bias, *self.shape)
+        return found
 
 
 class _Native(nn.Module):
-    def __init__(self, inner: nn.Module) -> None:
+    """An operation (a module, a function or a tensor's method) with oneDNN and NNPACK switched off."""
+
+    def __init__(self, inner: Callable[..., Any]) -> None:
         super().__init__()
         self.inner = inner
 
     def forward(self, *args: Any, **options: Any) -> Any:
-        return _natively(self.inner, "call_module", *args, **options)
+        onednn, nnpack = torch._C._get_mkldnn_enabled(), torch._C._get_nnpack_enabled()
+        torch._C._set_mkldnn_enabled(False)
+        torch._C._set_nnpack_enabled(False)
+        try:
+            return self.inner(*args, **options)
+        finally:
+            torch._C._set_mkldnn_enabled(onednn)
+            torch._C._set_nnpack_enabled(nnpack)
 
 
 class _Nnpack(nn.Module):
