@@ -19,6 +19,7 @@ from archsearch.profile.assignment.estimator import Estimator
 from archsearch.profile.assignment.evaluation import Evaluation, front, regret_curve
 from archsearch.profile.assignment.features import Features
 from archsearch.profile.assignment.gain import expected_gains
+from archsearch.profile.assignment.hlps import Hlps
 from archsearch.profile.assignment.largest import LargestPart
 from archsearch.profile.assignment.model import Model
 from archsearch.registry import ESTIMATORS
@@ -101,6 +102,19 @@ def test_units_do_not_matter(name: str) -> None:
     assert [each.id for each in plain] == [each.id for each in scaled]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_to_be_told_again_changes_nothing(name: str) -> None:
+    """A repeat is free, and the first value stays: what is asked for does not depend on how often something was told."""
+    table = generated_table("sums", 8, backends=2, names=5)
+    estimator, same = (make_estimator(name, table.encoding, 2) for _ in range(2))
+    for evaluation in run(make_estimator(name, table.encoding, 2), table.evaluations.__getitem__, 12):
+        same.tell(evaluation)
+        estimator.tell(evaluation)
+        estimator.tell(Evaluation(evaluation.id, 1e-3, 1e-3))
+    assert estimator.known == same.known
+    assert run(estimator, table.evaluations.__getitem__, 20) == run(same, table.evaluations.__getitem__, 20)
+
+
 def test_ids_of_another_model_are_refused() -> None:
     estimator = make_estimator("random", generated_encoding(0), 0)
     with pytest.raises(InputError, match="no assignment 32"):
@@ -113,6 +127,18 @@ def test_nsga2_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "pymoo", None)
     with pytest.raises(InputError, match=r"pip install -e '\.\[nsga2\]'"):
         make_estimator("nsga2", generated_encoding(0), 0)
+
+
+def test_hlps_looks_all_around_a_point() -> None:
+    """Every other backend of every symbol, the last one's too: by the reference the last symbol was never moved."""
+    encoding = generated_encoding(0, backends=3, names=6)
+    hlps = Hlps(encoding, 0)
+    here = encoding.digits(500)
+    around = {tuple(digits) for digits in hlps._neighbours(here)}
+    assert len(around) == 6 * 2 and all(sum(a != b for a, b in zip(here, each, strict=True)) == 1 for each in around)
+    wide = [[place for place in range(6) if digits[place] != here[place]] for digits in hlps._wide(here)]
+    assert [len(moved) for moved in wide] == [distance for distance in range(1, 7) for _ in range(2)]
+    assert wide[-1] == list(range(6))
 
 
 def test_hlps_moves_all_operations_of_a_name_together_first() -> None:
@@ -250,6 +276,24 @@ def test_the_model_learns_terms_that_add_up() -> None:
     generator = np.random.default_rng(3)
     draws = np.array([features.of(digits) @ model.weights(generator) for _ in range(200)])
     assert np.corrcoef(draws.mean(axis=0), predicted)[0, 1] > 0.99
+
+
+def test_drawn_terms_are_as_uncertain_as_they_are() -> None:
+    """After few measurements draws scatter by the posterior's deviation, which is written out here as a matrix."""
+    encoding = generated_encoding(1, backends=2, names=4)
+    features = Features(encoding)
+    phi = features.of(np.array([encoding.digits(id_) for id_ in range(encoding.size)]))
+    values = np.array([Costs(encoding, "live", 1)(id_).time for id_ in range(encoding.size)])
+    model = Model(features, phi[:6], values[:6])
+    prior = np.diag(model.variances.groups[features.group])
+    covariance = phi[:6] @ prior @ phi[:6].T + model.variances.missed * features.alike(phi[:6], phi[:6])
+    covariance += model.variances.noise * np.eye(6)
+    gain = prior @ phi[:6].T @ np.linalg.inv(covariance)
+    posterior = phi @ (prior - gain @ phi[:6] @ prior) @ phi.T
+    generator = np.random.default_rng(0)
+    draws = np.array([phi @ model.weights(generator) for _ in range(3000)])
+    assert draws.std(axis=0) == pytest.approx(model.scale * np.sqrt(np.diag(posterior)), rel=0.08)
+    assert draws.mean(axis=0) == pytest.approx(phi @ model.weights(), abs=0.1 * model.scale)
 
 
 def test_memory_as_the_largest_part() -> None:

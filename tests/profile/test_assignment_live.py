@@ -36,7 +36,7 @@ def test_assignments_are_measured_and_what_cannot_run_costs_nothing(tmp_path: Pa
     on_nnpack = encoding.id((1, 0, 0, 0))
     found = problem.evaluate_all([0, encoding.size - 1, on_nnpack])
     assert [each.feasible for each in found] == [True, False, True]
-    assert "does not run on nnpack" in found[1].error and "(Linear)" in found[1].error
+    assert "does not run on nnpack" in found[1].error and "operation 1 (ReLU)" in found[1].error
     for each in (found[0], found[2]):
         (low, high), (least, most) = each.bounds
         assert 0 < low <= each.time <= high and 0 < least <= each.memory <= most
