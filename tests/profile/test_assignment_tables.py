@@ -145,6 +145,9 @@ def test_dominance_with_intervals_in_mind() -> None:
     assert surely_dominates(sure, far) and not surely_dominates(sure, close) and not surely_dominates(sure, sure)
     assert [each.id for each in front([sure, close, far])] == [0]
     assert [each.id for each in contenders([sure, close, far])] == [0, 1]
+    wide = Evaluation(3, 10.0, 98.5, (9.0, 12.0), (98.0, 99.0))
+    assert not surely_dominates(wide, close) and not surely_dominates(wide, far), "its interval reaches into theirs"
+    assert [each.id for each in contenders([wide, close, far, sure])] == [3, 0, 1], "what a wide one hides still dominates"
     plain = points((1, 5), (1, 5), (2, 6), (3, 2))
     assert [each.id for each in contenders(plain)] == [0, 1, 3]
 

@@ -133,7 +133,7 @@ class Structured(Estimator):
                 places = np.array(self.encoding.digits(each.id))
                 suspects = symbols[~ran[symbols, places]]
                 blame[suspects, places[suspects]] += 1.0 / max(1, len(suspects))
-        return np.asarray((1.0 / (1.0 + 4.0 * blame))[symbols, digits].prod(axis=1))
+        return np.asarray(np.exp(-2.0 * blame[symbols, digits].sum(axis=1)))
 
     def _likely_to_run(self) -> int:
         """Of some random ids that which is most likely to run."""
