@@ -51,7 +51,8 @@ def command(
         typer.Option(metavar="NAME", help="brute, random, hlps, nsga2 or structured, see above; or one that a plug-in adds."),
     ] = "structured",
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Assignments that may be evaluated; default: a quarter of them, brute all.")
+        int | None,
+        typer.Option(min=1, help="Assignments that may be evaluated; default: a quarter of them, at most 100; brute all."),
     ] = None,
     mode: Annotated[
         str | None, typer.Option(metavar="name|index", help="What the table must assign: operation names, or names and sizes.")
@@ -75,7 +76,7 @@ def command(
     structured  learns what each operation costs on each backend, and each change of backend along the graph,
                 as it measures, and asks where the largest gain is to be expected; the default
     hlps        hybrid local Pareto search, as in Samsung ONE: around the points of the front
-    nsga2       a genetic algorithm, by pymoo (pip install 'archsearch[nsga2]')
+    nsga2       a genetic algorithm, by pymoo (pip install -e '.[nsga2]')
     random      at random, none twice
     brute       every assignment in turn
 
@@ -108,13 +109,13 @@ def command(
     else:
         problem = _measured(str(model), runtime, backends, wanted_mode or "name", threads)
     encoding = problem.encoding
-    wanted = min(encoding.size, budget or (encoding.size if estimator == "brute" else max(1, encoding.size // 4)))
+    wanted = min(encoding.size, budget or _default_budget(encoding.size, estimator))
     make_estimator(estimator, encoding, seed)  # complains before anything is measured
     with _Progress(resume) as progress:
         done = assign(problem, estimator, wanted, seed=seed, log=resume, watch=progress)
     curve = regret_curve(done.evaluations, everything) if any(each.feasible for each in everything) else []
     if picture is not None:
-        draw(picture, done, title=f"{model or table}: {estimator}"[-70:], everything=everything, curve=curve)
+        draw(picture, done, title=f"{Path(str(table or model)).name}: {estimator}"[-60:], everything=everything, curve=curve)
     about = {"estimator": estimator, "seed": seed, "space": encoding.size}
     if json:
         print(json_module.dumps(_as_json(encoding, done, about, curve), indent=2))
@@ -125,6 +126,10 @@ def command(
     if not any(each.feasible for each in done.evaluations):
         print(f"not one of {len(done.evaluations)} assignments could run: {done.evaluations[-1].error}", file=sys.stderr)
         raise typer.Exit(3)
+
+
+def _default_budget(size: int, estimator: str) -> int:
+    return size if estimator == "brute" else max(1, min(size // 4, 100))
 
 
 def _measured(model: str, runtime: str, backends: str | None, mode: Mode, threads: int) -> Problem:
@@ -196,9 +201,6 @@ def _show(encoding: Encoding, done: Estimation, curve: list[float]) -> None:
         lines.append(
             f"again      {len(done.again)} were measured again; {done.survived} of the front as it was are still on it"
         )
-    if done.front:
-        fastest = done.front[0]
-        lines.append(f"fastest    {encoding.environment(fastest.id)}")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 

@@ -189,7 +189,7 @@ def test_text_and_picture_and_the_reference_s_own_table(tmp_path: Path, capsys: 
     assert "14 of 32 ids are missing" in capsys.readouterr().err and not picture.exists()
     assert archsearch("--table", path, "--partial", "--estimator", "brute", "--picture", picture) == 0
     said = capsys.readouterr().out
-    assert "evaluated  32 of 32 assignments; 14 could not run" in said and "OP_BACKEND_Pool2D=acl_cl" in said
+    assert "evaluated  32 of 32 assignments; 14 could not run" in said
     assert "cpu, but acl_cl: Pool2D DepthwiseConv2D" in said
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 10_000
 
