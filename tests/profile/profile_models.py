@@ -24,6 +24,10 @@ def small():
 
 
 def large():
+    """Needs 96 MiB while it is loaded, and gives them back."""
+    import torch
+
+    assert torch.ones(24 << 20).sum() > 0
     return _convolutions(48)
 
 

@@ -78,7 +78,7 @@ def test_models_are_measured_side_by_side_although_a_process_is_killed():
     small, large, hungry, _ = profiles
     for found in profiles:
         latency, memory = found.latency, found.run_memory
-        assert 0 < latency.minimum <= latency.median <= latency.p90 and 0 < latency.low <= latency.median <= latency.high
+        assert 0 < latency.minimum <= latency.median <= latency.p90 and 0 <= latency.low <= latency.median <= latency.high
         assert SHORT.runs <= latency.runs <= SHORT.runs + 4, "the runs of the killed process are not among them"
         assert found.about["processes"] == SHORT.launches
         assert memory is not None and memory.unit == "KiB" and memory.median > found.about["baseline_memory_kib"] / 2
@@ -86,8 +86,10 @@ def test_models_are_measured_side_by_side_although_a_process_is_killed():
         assert found.energy is None or found.energy.median > 0
     assert large.latency.median > 2 * small.latency.median
     assert large.about["file_size"] > small.about["file_size"] > 0
-    more = [_kib(found, "run_memory") - _kib(found, "load_memory") for found in (small, hungry)]
-    assert more[0] < 32 << 10 and 60 << 10 < more[1] < 80 << 10, "what a run needs is told apart from what loading takes"
+    more = [_kib(found, "run_memory") - _kib(found, "load_memory") for found in (small, large, hungry)]
+    assert more[0] < 32 << 10 and more[1] < -(60 << 10) and 60 << 10 < more[2] < 80 << 10, (
+        "what a run needs is told apart from what loading takes"
+    )
     assert small.fingerprint == device_environment("pytorch", SHORT)[0] == device_environment("pytorch", SHORT)[0]
     assert steps[-1].done == steps[-1].total and _children() == []
 
@@ -231,7 +233,11 @@ def test_a_process_leaves_when_its_caller_is_killed():
 
 def test_noisy_results_are_measured_again_and_then_marked(tmp_path, monkeypatch):
     """By the interval's width, or because others held the cores; what is steady is not measured again."""
-    body = "times = lambda number: [random.choice([1.0, 3.0]) if number == 1 else 2.0] * 3\ntime_all(times)\nsay('done')"
+    body = (
+        "turns = []\ndef times(number):\n    turns.append(number)\n"
+        "    return [2.0] * 3 if number == 0 else [1.0, 1.0, 3.0] if turns.count(1) % 2 else [3.0, 3.0, 1.0]\n"
+        "time_all(times)\nsay('done')"
+    )
     monkeypatch.setattr(process, "command", lambda: stand_in(tmp_path, FLAWLESS + body))
     settings = Settings.from_json(SHORT.to_json() | {"width": 0.05, "repeats": 2, "launches": 3})
     starts: list[Step] = []
