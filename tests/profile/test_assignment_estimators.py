@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from archsearch.jobs import InputError
 from archsearch.profile.assignment.driver import make_estimator
 from archsearch.profile.assignment.elimination import affordable, pareto_assignments
 from archsearch.profile.assignment.encoding import Encoding, Symbol, encode
-from archsearch.profile.assignment.estimator import Estimator
 from archsearch.profile.assignment.evaluation import Evaluation, front, regret_curve
 from archsearch.profile.assignment.features import Features
 from archsearch.profile.assignment.gain import expected_gains
@@ -25,17 +23,10 @@ from archsearch.profile.assignment.model import Model
 from archsearch.profile.assignment.structured import Structured
 from archsearch.profile.graph import Graph, Operation
 from archsearch.registry import ESTIMATORS
+from archsearch.testing import EstimatorContract
+from archsearch.testing.estimators import run
 
 NAMES = ("brute", "random", "hlps", "nsga2", "structured")
-Measure = Callable[[int], Evaluation]
-
-
-def run(estimator: Estimator, measure: Measure, budget: int) -> list[Evaluation]:
-    while estimator.spent < budget and (id_ := estimator.ask()) is not None:
-        assert estimator.ask() == id_, "to ask changes nothing"
-        assert id_ not in estimator.known, "no id is asked for twice"
-        estimator.tell(measure(id_))
-    return list(estimator.known.values())
 
 
 # ------------------------------------------------------------------------------------------------------- the contract
@@ -45,37 +36,34 @@ def test_all_are_registered() -> None:
         make_estimator("structure", generated_encoding(0), 0)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("mode", "backends"), [("name", 3), ("index", 2)])
-def test_the_whole_space_is_found_whatever_fails(name: str, mode: str, backends: int) -> None:
-    """Three backends and two modes; a third of the ids fails, and nothing ends before all are known."""
-    encoding = generated_encoding(2, backends=backends, names=3, nodes=6, mode=mode)
-    costs = Costs(encoding, "live", 2)
-    failing = {id_ for id_ in range(encoding.size) if id_ % 3 == 1}
-    estimator = make_estimator(name, encoding, 5)
-    found = run(estimator, lambda id_: Evaluation(id_, error="broken") if id_ in failing else costs(id_), encoding.size + 9)
-    assert sorted(each.id for each in found) == list(range(encoding.size))
-    assert estimator.ask() is None and estimator.spent == encoding.size
-    assert {each.id for each in found if not each.feasible} == failing
+class TestBrute(EstimatorContract):
+    name = "brute"
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("mode", ["name", "index"])
-def test_one_made_anew_from_what_was_told_goes_on_the_same(name: str, mode: str) -> None:
-    names, nodes = (6, 12) if mode == "name" else (4, 9)
-    table = generated_table("unsupported", 21, backends=2, names=names, nodes=nodes, mode=mode)
-    assert table.encoding.size >= 64
-    told = run(make_estimator(name, table.encoding, 3), table.evaluations.__getitem__, 45)
-    for killed_after in (0, 1, 2, 5, 17, 30, 44):
-        again = make_estimator(name, table.encoding, 3)
-        for evaluation in told[:killed_after]:
-            again.tell(evaluation)
-            again.tell(evaluation)  # repeats are free
-        assert again.spent == killed_after
-        assert run(again, table.evaluations.__getitem__, len(told)) == told, killed_after
-    if name != "brute":
-        other = run(make_estimator(name, table.encoding, 4), table.evaluations.__getitem__, 45)
-        assert [each.id for each in other] != [each.id for each in told], "the seed matters"
+class TestRandom(EstimatorContract):
+    name = "random"
+
+
+class TestHlps(EstimatorContract):
+    name = "hlps"
+
+
+class TestNsga2(EstimatorContract):
+    name = "nsga2"
+
+
+class TestStructured(EstimatorContract):
+    name = "structured"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "brute"])
+def test_the_seed_matters(name: str) -> None:
+    table = generated_table("live", 21, backends=2, names=6)
+    asked = [
+        [each.id for each in run(make_estimator(name, table.encoding, seed), table.evaluations.__getitem__, 30)]
+        for seed in (3, 4)
+    ]
+    assert asked[0] != asked[1]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "brute"])
@@ -88,39 +76,6 @@ def test_the_last_symbol_is_searched(name: str) -> None:
         return Evaluation(id_, 1.0 if good else 50.0, 100.0 if good else 900.0)
 
     assert any(each.time == 1.0 for each in run(make_estimator(name, encoding, 1), measure, 60))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_units_do_not_matter(name: str) -> None:
-    """Milliseconds and KiB are never added up: in other units the same ids are asked for. Powers of two, to the last bit."""
-    table = generated_table("sums", 8, backends=2, names=6)
-
-    def other_units(id_: int) -> Evaluation:
-        known = table.evaluations[id_]
-        return Evaluation(id_, known.time * 2.0**-20, known.memory * 2.0**18)
-
-    plain = run(make_estimator(name, table.encoding, 2), table.evaluations.__getitem__, 24)
-    scaled = run(make_estimator(name, table.encoding, 2), other_units, 24)
-    assert [each.id for each in plain] == [each.id for each in scaled]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_to_be_told_again_changes_nothing(name: str) -> None:
-    """A repeat is free, and the first value stays: what is asked for does not depend on how often something was told."""
-    table = generated_table("sums", 8, backends=2, names=5)
-    estimator, same = (make_estimator(name, table.encoding, 2) for _ in range(2))
-    for evaluation in run(make_estimator(name, table.encoding, 2), table.evaluations.__getitem__, 12):
-        same.tell(evaluation)
-        estimator.tell(evaluation)
-        estimator.tell(Evaluation(evaluation.id, 1e-3, 1e-3))
-    assert estimator.known == same.known
-    assert run(estimator, table.evaluations.__getitem__, 20) == run(same, table.evaluations.__getitem__, 20)
-
-
-def test_ids_of_another_model_are_refused() -> None:
-    estimator = make_estimator("random", generated_encoding(0), 0)
-    with pytest.raises(InputError, match="no assignment 32"):
-        estimator.tell(Evaluation(32, 1.0, 1.0))
 
 
 def test_nsga2_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +141,7 @@ def test_structured_in_a_space_too_large_to_list() -> None:
     assert encoding.size > 10**7
     costs = Costs(encoding, "sums", 6)
     found = {
-        name: [each.values for each in run(make_estimator(name, encoding, 1), costs, 45)] for name in ("structured", "random")
+        name: [each.values for each in run(make_estimator(name, encoding, 1), costs, 30)] for name in ("structured", "random")
     }
     worst = np.max([value for values in found.values() for value in values], axis=0)
     volumes = {name: hypervolume(np.array(values) / worst, [1.0, 1.0]) for name, values in found.items()}

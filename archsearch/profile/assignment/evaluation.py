@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archsearch.frontier import hypervolume, pareto_front
 from archsearch.jobs import JSON, InputError
@@ -20,6 +21,7 @@ from archsearch.jobs import JSON, InputError
 MARGIN = 0.1
 
 Interval = tuple[float, float]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,13 @@ def box_of(evaluations: Iterable[Evaluation]) -> Box:
     if not len(values):
         raise InputError("not one assignment could run: there is no front")
     low, high = values.min(axis=0), values.max(axis=0)
-    span = np.where(high > low, high - low, np.maximum(high, 1.0))  # all equal: any width will do
-    beyond = low + (1 + MARGIN) * span
+    beyond = low + (1 + MARGIN) * width(low, high)
     return Box((float(low[0]), float(low[1])), (float(beyond[0]), float(beyond[1])))
+
+
+def width(low: Floats, high: Floats) -> Floats:
+    """How far apart worst and best are; where they are equal a width in the same unit."""
+    return np.where(high > low, high - low, np.where(high > 0, high, 1.0))
 
 
 def regret_curve(found: Sequence[Evaluation], everything: Sequence[Evaluation], *, of_front: bool = False) -> list[float]:

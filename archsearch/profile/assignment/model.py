@@ -51,7 +51,7 @@ class Model:
     ) -> None:
         self.features, self._known = features, known
         self.mean = float(values.mean())
-        self.scale = float(values.std()) or max(1.0, abs(self.mean))
+        self.scale = float(values.std()) or abs(self.mean) or 1.0
         self._standard = (values - self.mean) / self.scale
         self._alike = features.alike(known, known)
         self._least = max(LEAST_NOISE, noise / self.scale**2)

@@ -18,7 +18,7 @@ from archsearch.profile.assignment.estimator import Estimator
 from archsearch.profile.assignment.evaluation import Evaluation
 
 #: Generations in a row that may bring nothing new before a random id is asked for.
-MOST_STALE = 20
+MOST_STALE = 8
 
 
 class Nsga2(Estimator):

@@ -25,7 +25,7 @@ from archsearch.jobs import derive_seed
 from archsearch.profile.assignment.elimination import pareto_assignments
 from archsearch.profile.assignment.encoding import Encoding
 from archsearch.profile.assignment.estimator import Estimator
-from archsearch.profile.assignment.evaluation import MARGIN, Interval, front
+from archsearch.profile.assignment.evaluation import MARGIN, Interval, front, width
 from archsearch.profile.assignment.features import Features, Floats, Ints
 from archsearch.profile.assignment.gain import expected_gains
 from archsearch.profile.assignment.largest import LargestPart
@@ -107,7 +107,7 @@ class Structured(Estimator):
         """(n,) the gain of hypervolume to be expected, and a little for what is uncertain, which decides where none is."""
         values = np.array([each.values for each in self.feasible])
         low, high = values.min(axis=0), values.max(axis=0)
-        span = np.where(high > low, high - low, np.maximum(high, 1.0)) * (1 + MARGIN)
+        span = width(low, high) * (1 + MARGIN)
         best = np.array([each.values for each in front(self.feasible)])
         time, time_deviation = learned.time.predict(features)
         memory, memory_deviation = learned.memory.predict(features)
