@@ -10,7 +10,7 @@ import pytest
 
 from archsearch.jobs import InputError
 from archsearch.profile.assignment.driver import make_estimator
-from archsearch.profile.assignment.encoding import Encoding, Mode, encode
+from archsearch.profile.assignment.encoding import Encoding, Mode, Symbol, encode
 from archsearch.profile.assignment.estimator import Estimator
 from archsearch.profile.assignment.evaluation import Evaluation
 from archsearch.profile.graph import Graph, Operation
@@ -78,6 +78,14 @@ class EstimatorContract:
             for evaluation in found:
                 estimator.tell(evaluation)
             assert estimator.ask() is None
+
+    @pytest.mark.parametrize(("symbols", "base"), [(1, 1), (1, 2), (1, 5), (3, 1), (2, 2)])
+    def test_tiny_spaces(self, encoding: Encoding, symbols: int, base: int) -> None:
+        """One symbol, one backend; values that are equal or zero."""
+        names = tuple(Symbol(f"op{number}") for number in range(symbols))
+        tiny = Encoding("name", names, tuple("abcde"[:base]), tuple(range(symbols)))
+        found = run(make_estimator(self.name, tiny, 0), lambda id_: Evaluation(id_, 5.0 * (id_ % 2), 7.0), tiny.size + 1)
+        assert len(found) == tiny.size
 
     def test_nothing_but_failures(self, encoding: Encoding) -> None:
         found = run(make_estimator(self.name, encoding, 1), lambda id_: Evaluation(id_, error="broken"), 40)

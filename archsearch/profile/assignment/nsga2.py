@@ -61,7 +61,7 @@ class Nsga2(Estimator):
     @overrides
     def _learn(self, evaluation: Evaluation) -> None:
         for _ in range(MOST_STALE):
-            if any(id_ not in self.known for id_ in self._ids):
+            if self._generation is None or any(id_ not in self.known for id_ in self._ids):
                 return
             self._advance()
 
@@ -77,7 +77,11 @@ class Nsga2(Estimator):
         self._breed()
 
     def _breed(self) -> None:
+        """The next generation; none where the library finds no child that its population does not have, as in tiny spaces."""
         self._generation = self._algorithm.ask()
+        if self._generation is None or len(self._generation) == 0:
+            self._generation, self._ids = None, []
+            return
         digits = np.asarray(self._generation.get("X"), dtype=float).round().astype(int)
         self._ids = [self.encoding.id(each) for each in digits]
 
