@@ -57,6 +57,13 @@ def raising():
     raise RuntimeError("these weights are lost")
 
 
+def placed():
+    """Says where it would run."""
+    import torch
+
+    raise RuntimeError(f"on {sorted(os.sched_getaffinity(0))} with {torch.get_num_threads()} threads")
+
+
 def shapeless():
     return "no module"
 

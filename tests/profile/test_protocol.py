@@ -17,7 +17,8 @@ from profile_models import FLAWLESS, SHORT, named, stand_in
 
 from archsearch.arch import seed_architecture
 from archsearch.jobs import InputError
-from archsearch.profile import child, process, protocol
+from archsearch.profile import process, protocol, tasks
+from archsearch.profile.environment import choose_cores
 from archsearch.profile.measurement import Measurement, Profile
 from archsearch.profile.models import Model, architecture_model
 from archsearch.profile.process import Child, ChildFault
@@ -104,10 +105,11 @@ def test_what_cannot_be_measured_does_not_end_the_rest(plugins):
         Subject(named("small"), assignment=("native",)),
         Subject(named("small"), "liar"),
         Subject(named("deciding"), assignment=("native",)),
+        Subject(named("placed")),
         Subject(named("talking"), assignment=("native", "onednn", "channels_last", "channels_last")),
     ]
     *failed, good = measure(subjects, Settings.from_json(SHORT.to_json() | {"launches": 1, "memory_runs": 0}))
-    kinds = {0: "died", 1: "input", 2: "input", 3: "unsupported", 4: "input", 5: "differs", 6: "input"}
+    kinds = {0: "died", 1: "input", 2: "input", 3: "unsupported", 4: "input", 5: "differs", 6: "input", 7: "input"}
     assert {number: one.kind for number, one in enumerate(failed) if isinstance(one, Failed)} == kinds
     texts = [one.message for one in failed if isinstance(one, Failed)]
     for text, part in zip(
@@ -120,6 +122,7 @@ def test_what_cannot_be_measured_does_not_end_the_rest(plugins):
             "has 1 backends, the model 4 operations",
             "differs from the reference's",
             "cannot be followed",
+            f"on {choose_cores(1)} with 1 threads",
         ],
         strict=True,
     ):
@@ -155,7 +158,7 @@ def test_subjects_take_turns_in_a_random_order_that_the_seed_decides():
         request = {"numbers": [4, 7, 9], "cores": [0], "order": seed, "powercap": "/nowhere"}
         try:
             subjects = [Subject(named("small"), assignment=(name,) * 4) for name in ("onednn", "native", "channels_last")]
-            child.measure_time(subjects, settings, request, lambda event, **data: said.append({"event": event, **data}))
+            tasks.measure_time(subjects, settings, request, lambda event, **data: said.append({"event": event, **data}))
         finally:
             gc.enable()
         blocks = [each for each in said if each["event"] == "block"]
