@@ -169,6 +169,24 @@ def test_killed_with_9_and_resumed_it_ends_the_same(table: Path, tmp_path: Path)
     assert list(there.iterdir()) == [], "no file of a fixed name in a temporary folder"
 
 
+def test_ctrl_c_says_how_to_go_on(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, evaluate = tmp_path / "log.jsonl", TableProblem.evaluate
+
+    def interrupted(self: TableProblem, id_: int) -> Evaluation:
+        if log.read_bytes().count(b"\n") == 5:
+            raise KeyboardInterrupt
+        return evaluate(self, id_)
+
+    monkeypatch.setattr(TableProblem, "evaluate", interrupted)
+    assert archsearch("--table", table, "--budget", 20, "--resume", log) == 130
+    assert "log.jsonl; the same command goes on" in capsys.readouterr().err
+    monkeypatch.setattr(TableProblem, "evaluate", evaluate)
+    assert archsearch("--table", table, "--budget", 20, "--resume", log) == 0
+    assert "evaluated  20 of 243 assignments, 4 of them recorded before" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("estimator", ["brute", "random", "hlps", "nsga2", "structured"])
 def test_json_in_the_documented_shape(table: Path, capsys: pytest.CaptureFixture[str], estimator: str) -> None:
     assert archsearch("--table", table, "--estimator", estimator, "--budget", 30, "--seed", 1, "--mode", "name", "--json") == 0
