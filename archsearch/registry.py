@@ -167,5 +167,17 @@ CALLBACKS: Registry[Any] = Registry(
     },
 )
 
+#: Estimators of operator-to-backend assignments: ``class MyEstimator(Estimator)``, made with an encoding and a seed.
+ESTIMATORS: Registry[Any] = Registry(
+    "estimator",
+    {
+        "brute": "archsearch.profile.assignment.estimator:BruteForce",
+        "random": "archsearch.profile.assignment.estimator:RandomSampling",
+        "hlps": "archsearch.profile.assignment.hlps:Hlps",
+        "nsga2": "archsearch.profile.assignment.nsga2:Nsga2",
+        "structured": "archsearch.profile.assignment.structured:Structured",
+    },
+)
+
 #: Operations of the cell space (see ``archsearch.arch.operations``).
 OPERATIONS: Registry[Any] = Registry("operation")

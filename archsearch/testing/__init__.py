@@ -7,6 +7,7 @@
 in a file of tests, and pytest runs the suite on the runtime that is registered as "mine".
 """
 
+from archsearch.testing.estimators import EstimatorContract
 from archsearch.testing.runtimes import RuntimeContract
 
-__all__ = ["RuntimeContract"]
+__all__ = ["EstimatorContract", "RuntimeContract"]

@@ -1,0 +1,214 @@
+"""``archsearch assign``."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archsearch.cli.options import Json
+
+if TYPE_CHECKING:
+    from archsearch.profile.assignment.driver import Estimation, Problem
+    from archsearch.profile.assignment.encoding import Encoding, Mode
+    from archsearch.profile.assignment.evaluation import Evaluation
+
+EXAMPLES = """
+archsearch assign net.yaml --backends onednn,channels_last,native --budget 20 --resume net.jsonl
+archsearch assign my_models:mobile_net --mode index --budget 100 --picture front.png
+archsearch assign --table mobilenetv2.json --budget 8
+archsearch assign --table mobilenetv2.json --estimator hlps --budget 16 --seed 3 --picture front.png
+archsearch assign --table mobilenetv2.json --estimator brute --json > front.json
+archsearch assign --table big.json --partial --budget 200 --resume big.jsonl    # the same again goes on after a kill
+"""
+
+#: Seconds between lines of progress.
+PATIENCE = 2.0
+
+
+def command(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="What to measure: an architecture (.yaml or .json), or module:function, which runs that code.",
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(metavar="RECORDED.json", help="Measure nothing: times and memories are those recorded here.")
+    ] = None,
+    backends: Annotated[
+        str | None, typer.Option(metavar="A,B[,C]", help="Backends to choose among; default: all that the runtime has here.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(metavar="NAME", help="What runs the model: pytorch, ...")] = "pytorch",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    estimator: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="brute, random, hlps, nsga2 or structured, see above; or one that a plug-in adds."),
+    ] = "structured",
+    budget: Annotated[
+        int | None,
+        typer.Option(min=1, help="Assignments that may be evaluated; default: a quarter of them, at most 100; brute all."),
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(metavar="name|index", help="What the table must assign: operation names, or names and sizes.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed asks for the same assignments.")] = 0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Record each evaluation in this file at once; where it exists, go on from it."),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Ids may be missing from the table; one asked for cannot run.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the front, and regret, into this file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Find which operations to run on which backend: the front of time (ms) and memory (KiB), without trying every assignment.
+
+    \b
+    structured  learns what each operation costs on each backend, and each change of backend along the graph,
+                as it measures, and asks where the largest gain is to be expected; the default
+    hlps        hybrid local Pareto search, as in Samsung ONE: around the points of the front
+    nsga2       a genetic algorithm, by pymoo (pip install -e '.[nsga2]')
+    random      at random, none twice
+    brute       every assignment in turn
+
+    An assignment that cannot run counts, is recorded as infeasible and stops nothing. What may be on the front as far as the
+    intervals tell is measured again at the end, and those second figures are shown. From a table of all assignments the end
+    also tells the regret: how much of the hypervolume of the true front is missing.
+
+    Exit codes: 0 done, 2 bad input, 3 not one assignment could run or the device is gone, 130 interrupted (see --resume).
+    """
+    from archsearch.jobs import InputError
+    from archsearch.profile.assignment.driver import TableProblem, assign, make_estimator
+    from archsearch.profile.assignment.encoding import checked_mode
+    from archsearch.profile.assignment.evaluation import regret_curve
+    from archsearch.profile.assignment.picture import check_picture, draw
+    from archsearch.profile.assignment.tables import read_table, source_of
+
+    if (model is None) == (table is None):
+        raise InputError("expected a MODEL to measure or --table RECORDED.json to look up, one of them")
+    wanted_mode = None if mode is None else checked_mode(mode)
+    if picture is not None:
+        check_picture(picture)
+    everything: list[Evaluation] = []
+    problem: Problem
+    if table is not None:
+        recorded = read_table(table, partial=partial)
+        if wanted_mode not in (None, recorded.encoding.mode):
+            raise InputError(f"--mode {mode}: {table} was recorded in mode {recorded.encoding.mode}; leave --mode away")
+        problem = TableProblem(recorded, source_of(table))
+        everything = list(recorded.evaluations.values()) if recorded.complete else []
+    else:
+        problem = _measured(str(model), runtime, backends, wanted_mode or "name", threads)
+    encoding = problem.encoding
+    wanted = min(encoding.size, budget or _default_budget(encoding.size, estimator))
+    make_estimator(estimator, encoding, seed)  # complains before anything is measured
+    with _Progress(resume) as progress:
+        done = assign(problem, estimator, wanted, seed=seed, log=resume, watch=progress)
+    curve = regret_curve(done.evaluations, everything) if any(each.feasible for each in everything) else []
+    if picture is not None:
+        draw(picture, done, title=f"{Path(str(table or model)).name}: {estimator}"[-60:], everything=everything, curve=curve)
+    about = {"estimator": estimator, "seed": seed, "space": encoding.size}
+    if json:
+        print(json_module.dumps(_as_json(encoding, done, about, curve), indent=2))
+    else:
+        _show(encoding, done, curve)
+        if picture is not None:
+            print(f"picture    {picture}")
+    if not any(each.feasible for each in done.evaluations):
+        print(f"not one of {len(done.evaluations)} assignments could run: {done.evaluations[-1].error}", file=sys.stderr)
+        raise typer.Exit(3)
+
+
+def _default_budget(size: int, estimator: str) -> int:
+    return size if estimator == "brute" else max(1, min(size // 4, 100))
+
+
+def _measured(model: str, runtime: str, backends: str | None, mode: Mode, threads: int) -> Problem:
+    from archsearch.profile.assignment.live import ModelProblem
+    from archsearch.profile.models import read_model
+    from archsearch.profile.settings import Settings
+
+    names = None if backends is None else backends.split(",")
+    return ModelProblem(read_model(model), runtime, names, mode, Settings(threads=threads))
+
+
+class _Progress:
+    """Lines on stderr while it goes: the first after two seconds, then every two; and how to go on when it is stopped."""
+
+    def __init__(self, log: Path | None) -> None:
+        self._log = log
+        self._said = time.monotonic()
+        self._failed = 0
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            kept = (
+                f"what was evaluated is in {self._log}; the same command goes on"
+                if self._log
+                else "nothing was kept; see --resume"
+            )
+            print(f"interrupted: {kept}", file=sys.stderr)
+
+    def __call__(self, evaluation: Evaluation, where: str) -> None:
+        self._failed += not evaluation.feasible
+        if time.monotonic() - self._said >= PATIENCE:
+            self._said = time.monotonic()
+            failed = f", {self._failed} could not run" if self._failed else ""
+            print(f"assign: {where}{failed}", file=sys.stderr, flush=True)
+
+
+def _as_json(encoding: Encoding, done: Estimation, about: dict[str, Any], curve: list[float]) -> dict[str, Any]:
+    from archsearch.profile.assignment.tables import encoding_json, solutions_json
+
+    head = encoding_json(encoding)
+    head.pop("graph", None)
+    failed = [each.to_json() for each in done.evaluations if not each.feasible]
+    counts = {"evaluated": len(done.evaluations), "infeasible": failed, **about}
+    regret = {"regret": curve[-1], "regret_curve": curve} if curve else {}
+    again = {} if done.survived is None else {"measured_again": len(done.again), "survived": done.survived}
+    return {**head, **counts, **solutions_json(encoding, done.front), **regret, **again}
+
+
+def _show(encoding: Encoding, done: Estimation, curve: list[float]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("id", "time (ms)", "memory (MiB)", "assignment"):
+        table.add_column(name, justify="left" if name == "assignment" else "right")
+    for each in done.front:
+        table.add_row(str(each.id), f"{each.time:.4g}", f"{each.memory / 1024:.4g}", _in_words(encoding.described(each.id)))
+    console.print(table)
+    failed = sum(not each.feasible for each in done.evaluations)
+    resumed = f", {done.resumed} of them recorded before" if done.resumed else ""
+    lines = [f"evaluated  {len(done.evaluations)} of {encoding.size_text} assignments{resumed}; {failed} could not run"]
+    if curve:
+        lines.append(f"regret     {curve[-1]:.2%} of the true front's hypervolume is missing")
+    if done.survived is not None:
+        lines.append(
+            f"again      {len(done.again)} were measured again; {done.survived} of the front as it was are still on it"
+        )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _in_words(described: dict[str, str]) -> str:
+    """``onednn, but native: Conv2D Linear``: the commonest backend, and what runs elsewhere."""
+    groups: dict[str, list[str]] = {}
+    for symbol, backend in described.items():
+        groups.setdefault(backend, []).append(symbol)
+    common, *rest = sorted(groups, key=lambda backend: (-len(groups[backend]), backend))
+    return ", ".join([common, *(f"but {backend}: {' '.join(groups[backend])}" for backend in rest)])

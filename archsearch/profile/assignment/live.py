@@ -1,0 +1,97 @@
+"""Assignments measured on this machine, by the protocol that every runtime goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from overrides import overrides
+
+from archsearch.jobs import InputError
+from archsearch.profile.assignment.driver import DeviceGone, Problem
+from archsearch.profile.assignment.encoding import Encoding, Mode, encode
+from archsearch.profile.assignment.evaluation import Evaluation
+from archsearch.profile.graph import Described
+from archsearch.profile.measurement import Profile
+from archsearch.profile.models import Model
+from archsearch.profile.process import ChildFault
+from archsearch.profile.protocol import PROTOCOL, describe, device_environment, measure
+from archsearch.profile.settings import Failed, Settings, Subject
+
+
+class ModelProblem(Problem):
+    """One model on this machine.
+
+    Args:
+        backends: in the order of the digits; None takes all that the runtime has here.
+
+    Raises:
+        InputError: the runtime cannot be used, the model does not load, or there is no such backend.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        runtime: str,
+        backends: Sequence[str] | None = None,
+        mode: Mode = "name",
+        settings: Settings | None = None,
+    ) -> None:
+        self.model, self.runtime, self.settings = model, runtime, settings or Settings()
+        if self.settings.memory_runs < 1:
+            raise InputError("memory_runs is 0; expected at least 1: an assignment's memory is half of what it is worth")
+        self.described = described = describe(model, runtime, self.settings)
+        self.fingerprint, self.environment = device_environment(runtime, self.settings)
+        self.encoding = encoding_of(described, backends, runtime, mode)
+        threads = f"{self.settings.threads} threads, batch {self.settings.batch}"
+        self.source = f"{model.name} by {runtime} on {self.fingerprint}, {threads}, protocol {PROTOCOL}"
+
+    @overrides
+    def evaluate(self, id_: int) -> Evaluation:
+        return self.evaluate_all([id_])[0]
+
+    def evaluate_all(self, ids: Sequence[int]) -> list[Evaluation]:
+        """Several side by side: what drifts hits all alike, and processes are started for all at once.
+
+        Raises:
+            DeviceGone: measuring processes do not even start.
+        """
+        found = {id_: evaluation for id_ in ids if (evaluation := self._unsupported(id_)) is not None}
+        rest = [id_ for id_ in ids if id_ not in found]
+        if rest:
+            subjects = [Subject(self.model, self.runtime, self.encoding.backends_of(id_)) for id_ in rest]
+            try:
+                measured = measure(subjects, self.settings)
+            except ChildFault as error:
+                raise DeviceGone(f"nothing can be measured here any more: {error}") from error
+            found |= {id_: _evaluation(id_, each) for id_, each in zip(rest, measured, strict=True)}
+        return [found[id_] for id_ in ids]
+
+    def _unsupported(self, id_: int) -> Evaluation | None:
+        """An evaluation of what is known not to run, without starting anything."""
+        for node, backend in enumerate(self.encoding.backends_of(id_)):
+            if backend not in self.described.supported[node]:
+                name = self.described.graph.nodes[node].name
+                return Evaluation(id_, error=f"unsupported: operation {node} ({name}) does not run on {backend}")
+        return None
+
+
+def encoding_of(described: Described, backends: Sequence[str] | None, runtime: str, mode: Mode) -> Encoding:
+    """The encoding of a model on some of a runtime's backends.
+
+    Raises:
+        InputError: the runtime has no such backend here.
+    """
+    chosen = tuple(backends) if backends is not None else described.backends
+    if unknown := [name for name in chosen if name not in described.backends]:
+        there = ", ".join(described.backends)
+        raise InputError(f"the runtime {runtime!r} has no backend {unknown[0]!r} here; it has {there}")
+    return encode(described.graph, chosen, mode)
+
+
+def _evaluation(id_: int, found: Profile | Failed) -> Evaluation:
+    if isinstance(found, Failed):
+        return Evaluation(id_, error=f"{found.kind}: {found.message}"[:500])
+    time, memory = found.latency, found.run_memory
+    if memory is None:
+        return Evaluation(id_, error="error: its memory could not be measured")
+    return Evaluation(id_, time.median, memory.median, (time.low, time.high), (memory.low, memory.high))
