@@ -36,7 +36,8 @@ class Skip(nn.Module):
         self.inner = nn.Sequential(*inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.inner(x)
+        found: Tensor = x + self.inner(x)
+        return found
 
 
 class Branches(nn.Module):

@@ -125,7 +125,10 @@ def draw(results: dict[str, Any], path: Path) -> None:
     for place, (box, title) in enumerate(zip(BOXES, ("box of all assignments", "box of the true front"), strict=True), 1):
         axes = figure.add_subplot(1, 2, place)
         for name in ESTIMATORS:
-            style = {"linewidth": 2.5 if name == "structured" else 1.3, "linestyle": ":" if name == "brute" else "-"}
+            style: dict[str, Any] = {
+                "linewidth": 2.5 if name == "structured" else 1.3,
+                "linestyle": ":" if name == "brute" else "-",
+            }
             axes.plot([100 * s for s in SHARES], [100 * r for r in results["all"][name][box]], label=name, **style)
         axes.set_xlabel("share of the assignments evaluated (%)")
         axes.set_ylabel("regret in hypervolume (%)")
