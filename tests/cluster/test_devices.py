@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -70,12 +71,15 @@ class Lab:
         found, self.done = self.done, []
         return found
 
+    def forget(self, device):
+        """End a device's actor for good."""
+        with contextlib.suppress(ValueError):
+            ray.kill(ray.get_actor(f"device:{device}", namespace=NAMESPACE))
+        self.executor._devices._actors.pop(device, None)
+
     def close(self):
-        for device in ("one", "two"):
-            try:
-                ray.kill(ray.get_actor(f"device:{device}", namespace=NAMESPACE))
-            except ValueError:
-                continue
+        self.forget("one")
+        self.forget("two")
         for node in self.nodes.values():
             self.cluster.remove_node(node, allow_graceful=True)
         until(lambda: sum(node["Alive"] for node in ray.nodes()) == 1, timeout=90, what="the nodes are known to be gone")
@@ -163,7 +167,7 @@ def test_a_node_is_reserved_before_it_measures(lab, tmp_path):
 def test_the_actor_killed_in_the_middle_of_a_job(lab, session, tmp_path):
     """SIGKILL: one attempt is lost, with its process; the job is told once; crashes and trainings beside it are as ever."""
     log = tmp_path / "log"
-    jobs = [job(device="one", seconds=4, log=str(log)), job(device="two", does="crash")]
+    jobs = [job(device="one", seconds=3, log=str(log)), job(device="two", does="crash")]
     jobs += [Job(0, Stage.COMPAT, "probe", {}, seed=1)] * 3
     running = session(jobs)
     until(lambda: rows(log), what="the job has begun")
@@ -287,8 +291,7 @@ while True:
 
 def test_a_device_outlives_the_driver_that_made_it_and_measures_nothing_for_the_dead(lab, tmp_path):
     """SIGKILL: what it had running there ends, what it had waiting never begins, and the next run is served."""
-    ray.kill(ray.get_actor("device:one", namespace=NAMESPACE))
-    lab.executor._devices._actors.clear()
+    lab.forget("one")
     log, mine = tmp_path / "far", tmp_path / "mine"
     driver = subprocess.Popen([sys.executable, "-c", FAR, lab.cluster.address, str(lab.root), str(log)])
     try:
@@ -304,3 +307,38 @@ def test_a_device_outlives_the_driver_that_made_it_and_measures_nothing_for_the_
     (done,) = lab.ends(1)
     assert isinstance(done.outcome, Result) and len(rows(mine)) == 4
     assert gone(int(rows(log)[0][3])) and [row[:3] for row in rows(log)] == [["1", "1", "begin"]]
+
+
+LOCAL = """
+import json, sys
+from archsearch.cluster import ray_environment
+ray_environment.prepare("local", sys.argv[1])
+from archsearch.cluster.devices_section import DevicesSection
+from archsearch.cluster.ray_executor import RayExecutor
+from archsearch.cluster.section import ClusterSection
+from archsearch.data import DataSection, load
+from archsearch.jobs import Completion, Job, Resources, Stage
+
+devices = DevicesSection.model_validate({"here": {}})
+digits = load(DataSection(name="digits", max_train=100))
+policy = ClusterSection(address="local", slots=1)
+executor = RayExecutor(digits, sys.argv[1], resources={Stage.COMPAT: Resources()}, policy=policy, devices=devices)
+executor.submit(Job(1, Stage.COMPAT, "probe", {}, seed=1))
+executor.submit(Job(2, Stage.PROFILE, "on_device", {}, seed=1, queue="device:here"))
+done = []
+while len(done) < 2:
+    done += [item for item in executor.wait(0.5) if isinstance(item, Completion)]
+executor.close()
+print(json.dumps({item.job: dict(item.outcome.metrics) for item in done}))
+"""
+
+
+@pytest.mark.soak
+def test_a_cluster_of_this_machine_alone_has_the_devices_that_are_configured(probes, lab, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", LOCAL, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["1"]["train"] == 100 and found["2"]["latency_ms"] == 1.5
