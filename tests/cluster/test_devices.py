@@ -197,9 +197,7 @@ def test_a_device_node_lost_in_the_middle_of_a_job(lab, session, tmp_path):
     until(lambda: rows(log), what="the job has begun")
     measuring = int(rows(log)[0][3])
     lab.cluster.remove_node(lab.nodes.pop("two"))
-    lost = time.monotonic()
     found = until(lambda: [each for each in running.summary()["waiting"] if each["job"] == 1])
-    print(f"the loss was said after {time.monotonic() - lost:.1f} s")
     assert "waits for a node: asks for device two; there are" in waits_for(found[0]), found
     until(lambda: gone(measuring), timeout=20)
     trained = running.bench.loop.ledger.told
