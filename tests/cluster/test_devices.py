@@ -29,8 +29,8 @@ from archsearch.jobs import Completion, EventKind, FailureKind, InputError, Job,
 
 DEVICES = DevicesSection.model_validate({"one": {"threads": 2}, "two": {}})
 
-#: How the two nodes join: one by its label, and with a core on which it trains; one by its resource, for devices alone.
-ONE = {"num_cpus": 1, "labels": {"device": "one"}}
+#: How the two nodes join: one by its label, and with cores on which it trains; one by its resource, for devices alone.
+ONE = {"num_cpus": 2, "labels": {"device": "one"}}
 TWO = {"num_cpus": 0, "resources": {"device:two": 1}}
 
 
@@ -121,7 +121,7 @@ def gone(pid: int) -> bool:
 
 def test_jobs_run_where_their_device_is_and_two_runs_take_turns(lab, tmp_path):
     """And nothing is trained on a node while it measures."""
-    until(lambda: lab.executor.capacity()["train"] == 2, what="the head's slot, and that of the device's node")
+    until(lambda: lab.executor.capacity()["train"] == 3, what="the head's slot, and those of the device's node")
     log = tmp_path / "log"
     mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
     other = DeviceQueues(DEVICES, lab.executor._nodes, str(tmp_path / "other"), mailbox)
@@ -136,14 +136,14 @@ def test_jobs_run_where_their_device_is_and_two_runs_take_turns(lab, tmp_path):
     others = other.refs()
     lab.until(lambda: lab.state("one")["queue"] == {str(lab.root): 2, str(tmp_path / "other"): 2})
     assert lab.state("one")["node"] == lab.nodes["one"].node_id
-    lab.until(lambda: lab.executor.capacity()["train"] == 1, what="the node's slot is taken away")
+    lab.until(lambda: lab.executor.capacity()["train"] == 1, what="the node's slots are taken away")
     done = lab.ends(3)
     assert all(isinstance(each.outcome, Result) and each.seconds > 0.2 for each in done), done
     assert done[0].outcome.metrics["threads"] == 2 and done[0].outcome.metrics["omp"] == "2"
     assert len(ray.wait(others, num_returns=2, timeout=60)[0]) == 2
     assert [isinstance(other.take(ref).outcome, Result) for ref in others] == [True, True]
     assert [row[0] for row in rows(log) if row[2] == "begin"] == ["1", "11", "2", "12", "3"]
-    lab.until(lambda: lab.executor.capacity()["train"] == 2, what="its slot is given back")
+    lab.until(lambda: lab.executor.capacity()["train"] == 3, what="its slots are given back")
 
 
 def test_a_node_is_reserved_before_it_measures(lab, tmp_path):
@@ -155,7 +155,7 @@ def test_a_node_is_reserved_before_it_measures(lab, tmp_path):
     lab.until(training.exists, what="the training runs")
     lab.executor.submit(job(21, "one", seconds=1, log=str(log)))
     about = lab.until(lambda: lab.executor.waiting().get(21))
-    assert waits_for(about).startswith("waits for device one: reserving its node: waits for 1 of 1 CPUs of its node")
+    assert waits_for(about).startswith("waits for device one: reserving its node: waits for 1 of 2 CPUs of its node")
     lab.executor.submit(Job(22, Stage.COMPAT, "wait_for_it", {**spec, "seconds": 0}, seed=1, resources=here))
     first, second, third = lab.ends(3)
     assert first.job == 20 and {second.job, third.job} == {21, 22}
@@ -184,8 +184,8 @@ def test_the_actor_killed_in_the_middle_of_a_job(lab, session, tmp_path):
     assert [row[1] for row in rows(log) if row[2] == "end"] == ["2"], "the second attempt, and it alone, came to its end"
     (told,) = [data for id_, data in running.bench.events(EventKind.TOLD) if id_ == 1]
     assert told["attempt"] == 2 and told["metrics"]["latency_ms"] == 1.5
-    lab.until(lambda: lab.executor.capacity()["train"] == 2)
-    until(lambda: ray.available_resources().get("CPU") == 2, what="nothing is left reserved")
+    lab.until(lambda: lab.executor.capacity()["train"] == 3)
+    until(lambda: ray.available_resources().get("CPU") == 3, what="nothing is left reserved")
 
 
 def test_a_device_node_lost_in_the_middle_of_a_job(lab, session, tmp_path):
