@@ -47,7 +47,9 @@ class Encoding:
     known: a table of the reference's does not have it, and then ``nodes`` of mode ``name`` holds each symbol once.
 
     Raises:
-    XX"""
+        InputError: an unknown mode, names that repeat or mean something to a shell, too many of them, or ``nodes`` that do not
+            name each symbol.
+    """
 
     mode: Mode
     symbols: tuple[Symbol, ...]
