@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -107,28 +108,14 @@ class PyTorch(Runtime):
         return self._last[1]
 
 
-class PyTorchCompile(Runtime):
-    """A whole model through ``torch.compile``: its one backend fuses operations across the graph."""
+class WholeModel(Runtime):
+    """A runtime of PyTorch's that runs a model as a whole: there is one backend, and nothing to choose."""
 
-    name: ClassVar[str] = "pytorch-compile"
     packages: ClassVar[tuple[str, ...]] = ("torch",)
-
-    @overrides
-    def require(self) -> None:
-        super().require()
-        if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
-            raise InputError(
-                "the runtime 'pytorch-compile' needs a C++ compiler (g++ or clang++), and there is none on the path"
-            )
 
     @overrides
     def settle(self, threads: int) -> None:
         PyTorch().settle(threads)
-
-    @property
-    @overrides
-    def backends(self) -> tuple[str, ...]:
-        return ("inductor",)
 
     @overrides
     def graph(self, model: Loaded) -> Graph:
@@ -140,10 +127,37 @@ class PyTorchCompile(Runtime):
 
     @overrides
     def compile(self, model: Loaded, assignment: Sequence[str] | None) -> Compiled:
-        import torch
-
         if assignment is not None:
             self.check(self.graph(model), assignment)
+        return self._made(model)
+
+    @abstractmethod
+    def _made(self, model: Loaded) -> Compiled:
+        """The model made ready to run."""
+
+
+class PyTorchCompile(WholeModel):
+    """A whole model through ``torch.compile``: its one backend fuses operations across the graph."""
+
+    name: ClassVar[str] = "pytorch-compile"
+
+    @overrides
+    def require(self) -> None:
+        super().require()
+        if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+            raise InputError(
+                "the runtime 'pytorch-compile' needs a C++ compiler (g++ or clang++), and there is none on the path"
+            )
+
+    @property
+    @overrides
+    def backends(self) -> tuple[str, ...]:
+        return ("inductor",)
+
+    @overrides
+    def _made(self, model: Loaded) -> Compiled:
+        import torch
+
         # The run that makes the code is part of the building.
         compiled = Eager(model.module)
         compiled.module = torch.compile(model.module)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from overrides import overrides
 
 from archsearch.jobs import InputError
-from archsearch.profile.graph import Graph, Operation
 from archsearch.profile.models import Loaded
-from archsearch.profile.runtimes.face import Arrays, Compiled, Runtime
-from archsearch.profile.runtimes.pytorch import Eager, PyTorch
+from archsearch.profile.runtimes.face import Arrays, Compiled
+from archsearch.profile.runtimes.pytorch import Eager, WholeModel
 
 
 class OnGpu(Eager):
@@ -64,11 +62,10 @@ class Captured(OnGpu):
         return self.outputs
 
 
-class PyTorchCuda(Runtime):
+class PyTorchCuda(WholeModel):
     """PyTorch's eager mode on a GPU."""
 
     name: ClassVar[str] = "pytorch-cuda"
-    packages: ClassVar[tuple[str, ...]] = ("torch",)
 
     @overrides
     def require(self) -> None:
@@ -78,31 +75,14 @@ class PyTorchCuda(Runtime):
         if not torch.cuda.is_available():
             raise InputError(f"the runtime {self.name!r} needs a GPU that PyTorch can use, and it sees none here")
 
-    @overrides
-    def settle(self, threads: int) -> None:
-        PyTorch().settle(threads)
-
     @property
     @overrides
     def backends(self) -> tuple[str, ...]:
         return ("cuda",)
 
     @overrides
-    def graph(self, model: Loaded) -> Graph:
-        return PyTorch().graph(model)
-
-    @overrides
-    def supports(self, operation: Operation, backend: str) -> bool:
-        return backend in self.backends
-
-    @overrides
-    def compile(self, model: Loaded, assignment: Sequence[str] | None) -> Compiled:
-        if assignment is not None:
-            self.check(self.graph(model), assignment)
-        return self._made(copy.deepcopy(model.module).to("cuda"), model.inputs)
-
-    def _made(self, module: Any, inputs: Arrays) -> Compiled:
-        return OnGpu(module)
+    def _made(self, model: Loaded) -> Compiled:
+        return OnGpu(copy.deepcopy(model.module).to("cuda"))
 
 
 class PyTorchCudaGraph(PyTorchCuda):
@@ -111,5 +91,5 @@ class PyTorchCudaGraph(PyTorchCuda):
     name: ClassVar[str] = "pytorch-cuda-graph"
 
     @overrides
-    def _made(self, module: Any, inputs: Arrays) -> Compiled:
-        return Captured(module, inputs)
+    def _made(self, model: Loaded) -> Compiled:
+        return Captured(copy.deepcopy(model.module).to("cuda"), model.inputs)
