@@ -14,7 +14,9 @@ from archsearch.jobs import InputError
 from archsearch.store import IncompleteRun, RunFolder, open_store
 
 #: Sections, and single keys, that may change: how long, where, who follows it; never what is searched.
-RESUMABLE = frozenset({"budget", "resources", "cluster", "tracking", "search.max_hull_points", "search.confirm", "run.keep"})
+RESUMABLE = frozenset(
+    {"budget", "resources", "cluster", "devices", "tracking", "search.max_hull_points", "search.confirm", "run.keep"}
+)
 
 #: Where the run is, which whoever names its folder has said, and the folder itself of its database.
 _ELSEWHERE = frozenset({"run.name", "run.dir", "run.store"})

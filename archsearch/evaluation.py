@@ -174,8 +174,8 @@ def _chosen(of: Run, points: Sequence[int] | None, top: int | None, earlier: Run
 
 
 def _config(of: Run, overrides: Sequence[str]) -> Config:
-    """The run's configuration as its latest session had it, less budget and tracking, with ``overrides``."""
-    own = ["budget={}", "tracking={}"]
+    """The run's configuration as its latest session had it, less budget, tracking and devices, with ``overrides``."""
+    own = ["budget={}", "tracking={}", "devices={}"]
     if (place := of.config["run"].artifacts) is not None:
         below = f"{place.rstrip('/')}/{of.folder.name}/evaluations"
         own.append(f"run.artifacts={json.dumps(below)}")

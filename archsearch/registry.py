@@ -101,6 +101,7 @@ SECTIONS: Registry[Any] = Registry(
         "evaluation": "archsearch.train.evaluation_section:EvaluationSection",
         "resources": "archsearch.cluster.section:ResourcesSection",
         "cluster": "archsearch.cluster.section:ClusterSection",
+        "devices": "archsearch.cluster.devices_section:DevicesSection",
         "tracking": "archsearch.tracking.section:TrackingSection",
     },
 )

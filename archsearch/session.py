@@ -105,11 +105,17 @@ def same_data(made: Plan, folder: RunFolder, meta: Mapping[str, Any]) -> Plan:
 def refuse_unasked(config: Config, overrides: Sequence[str], folder: RunFolder) -> None:
     """
     Raises:
-        InputError: a run's own configuration names a cluster elsewhere, and the user has not.
+        InputError: a run's own configuration names a cluster or a device elsewhere, and the user has not.
     """
     address = config["cluster"].address
-    asked = any(configuration.parse_override(each)[0][:2] == ("cluster", "address") for each in overrides)
-    if config["cluster"].executor == "ray" and ":" in address and not asked:
+    asked = {configuration.parse_override(each)[0] for each in overrides}
+    for name, host in config["devices"].hosts().items():
+        if not asked & {("devices", name, "host"), ("devices", name), ("devices",)}:
+            raise InputError(
+                f"the run in {folder.path} measures on {host}, reached by SSH from here or from its cluster. Say yourself that "
+                f"it may: --set devices.{name}.host={host}"
+            )
+    if config["cluster"].executor == "ray" and ":" in address and ("cluster", "address") not in asked:
         raise InputError(
             f"the run in {folder.path} names the cluster at {address}. Whoever runs that can run code here, so say yourself "
             f"that it is to be joined: --address {address}"
@@ -281,7 +287,8 @@ def open_executor(
     if cluster.executor == "inline":
         from archsearch.cluster.inline import InlineExecutor
 
-        executor: Executor = InlineExecutor(made.dataset, Artifacts(root, reached=reached))
+        artifacts = Artifacts(root, reached=reached)
+        executor: Executor = InlineExecutor(made.dataset, artifacts, devices=made.config["devices"])
     else:
         from archsearch.cluster import ray_environment
 
@@ -291,7 +298,8 @@ def open_executor(
         from archsearch.cluster.ray_executor import RayExecutor
 
         resources = made.config["resources"].by_stage()
-        executor = RayExecutor(made.dataset, root, resources=resources, policy=cluster, say=say)
+        devices = made.config["devices"]
+        executor = RayExecutor(made.dataset, root, resources=resources, policy=cluster, devices=devices, say=say)
     try:
         yield executor
     finally:

@@ -35,6 +35,7 @@ VERBS: dict[str, str] = {
     "stop": "End a submitted search in order.",
     "supervise": "Search, and start again whenever the driver dies, until the search has ended.",
     "status": "Show where a run stands: jobs, pool, frontier.",
+    "devices": "List the devices of a Ray cluster that there are to measure on: state, queue, fingerprint.",
     "evaluate": "Train models of a run's frontier long and from scratch, and measure their test error over seeds.",
     "profile": "Measure how long a model takes on this machine, and how much memory it needs.",
     "runs": "List the runs in a folder; compare, remove or export runs.",

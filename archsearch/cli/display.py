@@ -17,7 +17,7 @@ from rich.text import Text
 
 from archsearch.cluster.loop import RunLoop
 from archsearch.cluster.observer import Observer
-from archsearch.cluster.placement import in_words
+from archsearch.cluster.placement import waits_for
 from archsearch.jobs import EVALUATION_STAGES, Event, EventKind, Job, JobState
 from archsearch.report import error_label, quantity
 from archsearch.searchers.base import FrontierSearcher
@@ -77,7 +77,7 @@ class Lines(Observer):
             fate = "abandoned" if event.data["final"] else "to be tried again"
             return f"{head} failed, {fate}: {event.data['kind']}: {event.data['message']}"
         if event.kind is EventKind.REPORTED and event.data.get("waiting"):
-            return f"{head} waits for a node: {in_words(event.data['waiting'])}"
+            return f"{head} {waits_for(event.data['waiting'])}"
         if event.kind is EventKind.PRUNED:
             return f"{head} stopped early: {event.data['reason']}"
         return f"{head} {event.kind}" if event.kind is EventKind.CANCELLED else ""
@@ -146,7 +146,7 @@ class Panels(Observer):
         head = Text.assemble("slots ", busy, f" {slots['busy']}/{slots['total']}  · time {spent}{limit}{ended}")
         body: list[RenderableType] = [head, self.stages.text(loop), _running(loop)]
         for job, about in loop.state.waiting.items():
-            body.append(Text(f"  {job:>4}  waits for a node: {in_words(about)}", "yellow"))
+            body.append(Text(f"  {job:>4}  {waits_for(about)}", "yellow"))
         if isinstance(loop.searcher, FrontierSearcher):
             body.append(_frontier(loop.searcher))
         return Panel(Group(*body), title=self.title, title_align="left", border_style="dim")

@@ -50,7 +50,7 @@ def _show(console: object, run: object, summary: dict[str, object]) -> None:
 
     from archsearch.api import Run, frontier_settings
     from archsearch.cli.options import size_text
-    from archsearch.cluster.placement import in_words
+    from archsearch.cluster.placement import waits_for
     from archsearch.report import frontier_table
 
     assert isinstance(console, Console) and isinstance(run, Run)
@@ -59,7 +59,7 @@ def _show(console: object, run: object, summary: dict[str, object]) -> None:
     console.print(f"{summary['run']}  {summary['state']}{reason}", markup=False, highlight=False, soft_wrap=True)
     console.print("jobs  " + "  ".join(f"{state} {n}" for state, n in jobs.items()), highlight=False)
     for about in run.summary()["waiting"]:
-        text = f"job {about['job']} {about['stage']} waits for a node: {in_words(about)}"
+        text = f"job {about['job']} {about['stage']} {waits_for(about)}"
         console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
     weights, log = size_text(run.disk["artifacts"]), size_text(run.disk["log"])
     console.print(f"disk  weights {weights}  log {log}", highlight=False)

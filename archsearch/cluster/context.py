@@ -101,7 +101,7 @@ class AttemptContext(Context):
             raise Interrupted
 
 
-def perform(job: Job, context: AttemptContext, node: str) -> Completion:
+def perform(job: Job, context: Context, node: str) -> Completion:
     """Run a job's work to its end; whatever it raises becomes a failure of the right kind."""
     start = time.perf_counter()
     outcome: Result | Failure

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from archsearch.cluster import collector
 from archsearch.cluster.attempts import Attempts
+from archsearch.cluster.devices_section import PREFIX
 from archsearch.cluster.ledger import Ledger
 from archsearch.cluster.observer import Observer
 from archsearch.cluster.pruning import Pruning
@@ -225,16 +226,16 @@ class RunLoop:
         """Fill free slots: jobs to be started again first, then what the searcher asks for."""
         if self.stopping:
             return
-        full: list[Resources] = []  # what has no room just now
+        full: list[tuple[str, Resources]] = []  # what has no room just now
         for job in self.attempts.due(self.executor.now()):
-            if job.resources not in full and not self._submit(job):
-                full.append(job.resources)
+            if (job.queue, job.resources) not in full and not self._submit(job):
+                full.append((job.queue, job.resources))
         queues: set[str] = set()  # whose next job has no room just now
         while True:
             capacity = self.executor.capacity(self._submissions)
             capacity |= dict.fromkeys(queues, 0)
             jobs = self.searcher.ask(capacity) if any(capacity.values()) else []
-            jobs = [job for job in jobs if capacity.get(job.queue, 0) > 0][:1]
+            jobs = [job for job in jobs if capacity.get(job.queue, 1) > 0][:1]  # an unknown queue the executor refuses
             if not jobs:
                 return
             if not self._submit(jobs[0], new=True):
@@ -329,7 +330,7 @@ class RunLoop:
             return self._give_up(f"every job failed, the last with: {list(self.attempts.held.values())[-1].message}")
         if self.searcher.done is not None:
             return Outcome("done", self.searcher.done)
-        if not any(self.executor.capacity().values()):
+        if not any(free for queue, free in self.executor.capacity().items() if not queue.startswith(PREFIX)):
             return None  # no slot at the moment: the cluster is being waited for
         return Outcome("done", "nothing is left to try")
 

@@ -24,6 +24,7 @@ class Node:
     gpus: int = 0
     memory: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()  # for which it offers the custom resource ``device:NAME``
 
     def holds(self, wants: Resources) -> bool:
         """Whether the node, empty, could hold the job."""
@@ -75,6 +76,11 @@ class Board:
         self._by_id = {room.node.id: room for room in self.rooms}
         self.homeless: list[Resources] = []  # what found no room
 
+    def close(self, node: str) -> None:
+        """Nothing is to be put on a node: it is reserved."""
+        if node in self._by_id:
+            self._by_id[node].cpu = 0.0
+
     def put(self, wants: Resources, node: str | None = None) -> None:
         """Take a job into account: on the node where it runs, or wherever it will fit."""
         room = self._by_id.get(node or "") or next((room for room in self._tight() if room.fits(wants)), None)
@@ -121,6 +127,13 @@ def existing(nodes: Sequence[Node]) -> list[dict[str, JSON]]:
     return list(kinds.values())
 
 
+def waits_for(about: Mapping[str, JSON]) -> str:
+    """What is waited for, for people: "waits for a node: asks for ...", or for a device and why that is not to be had."""
+    if "because" in about:
+        return f"waits for device {about['asked']['device']}: {about['because']}"
+    return f"waits for a node: {in_words(about)}"
+
+
 def in_words(about: Mapping[str, JSON]) -> str:
     """``{asked, exists}`` for people: "asks for 1 CPU, 1 GPU, kind=h100; there are 2 nodes with 4 CPU"."""
     kinds = [f"{kind['nodes']} node{'s' * (kind['nodes'] > 1)} with {_amounts(kind)}" for kind in about["exists"]]
@@ -131,6 +144,8 @@ def _amounts(has: Mapping[str, JSON]) -> str:
     labels = [f"{key}={value}" for key, value in (has.get("labels") or {}).items()]
     gpu = [f"{has['gpu']:g} GPU"] if has.get("gpu") else []
     memory = [f"{has['memory'] / 2**30:.3g} GB"] if has.get("memory") else []
+    if "device" in has:
+        return ", ".join([f"device {has['device']}", *labels])
     return ", ".join([f"{has['cpu']:g} CPU", *gpu, *memory, *labels])
 
 

@@ -41,6 +41,12 @@ def prepare(address: str, root: str) -> None:
 def prepare_client(address: str) -> None:
     """Set Ray's environment for asking the job server at ``address``: this token, and no other address."""
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray lets this variable and RAY_ADDRESS win over what it is told
+    prepare_visit()
+
+
+def prepare_visit() -> None:
+    """Set Ray's environment for a look at a cluster that runs: with this user's token, if there is one."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     at_hand = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
     if at_hand or (Path.home() / ".ray" / "auth_token").exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -6,8 +6,6 @@ is forgotten here at once, so that whatever Ray still returns for it is never ta
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -17,15 +15,17 @@ import ray
 from overrides import overrides
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from archsearch.cluster.device_queue import DeviceQueues
+from archsearch.cluster.devices_section import DevicesSection, device_of
 from archsearch.cluster.placement import Board, asked_for, existing
+from archsearch.cluster.ray_connection import connect
 from archsearch.cluster.ray_nodes import Nodes
-from archsearch.cluster.ray_task import Mailbox, array_names, run_attempt
+from archsearch.cluster.ray_task import Mailbox, array_names, completed, run_attempt
 from archsearch.cluster.section import ClusterSection
 from archsearch.cluster.shared_storage import refuse_unshared
 from archsearch.cluster.sharing import share
 from archsearch.jobs import (
     JSON,
-    ArchsearchError,
     Completion,
     Executor,
     Failure,
@@ -59,6 +59,7 @@ class RayExecutor(Executor):
         *,
         resources: Mapping[Stage, Resources],
         policy: ClusterSection,
+        devices: DevicesSection | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Join or start a cluster and put the data set into its object store.
@@ -68,6 +69,7 @@ class RayExecutor(Executor):
             root: the artifact store, as workers reach it.
             resources: what a job of a stage holds, to tell how many fit.
             policy: address, slots, ``ahead`` and GPU memory.
+            devices: what there is to measure on: jobs in the queue ``device:NAME`` run there and hold no slot.
             say: told what the user should know.
 
         Raises:
@@ -76,7 +78,7 @@ class RayExecutor(Executor):
         self._say = say
         self._limit = policy.slots if policy.slots != "auto" and policy.address != "local" else None
         self._ahead = policy.ahead
-        self._connect(policy.address, None if policy.slots == "auto" else policy.slots)
+        connect(policy.address, None if policy.slots == "auto" else policy.slots)
         refuse_unshared(root)
         self._root = root
         self._kinds = {"train": [wants for stage, wants in resources.items() if stage is not Stage.SEARCH]}
@@ -91,6 +93,7 @@ class RayExecutor(Executor):
         self._mailbox = ray.remote(Mailbox).options(**options).remote()
         self._task = ray.remote(max_retries=0, retry_exceptions=False)(run_attempt)
         self._nodes = Nodes(policy.gpu_memory)
+        self._devices = DeviceQueues(devices or DevicesSection(), self._nodes, root, self._mailbox)
         self._refs: dict[Any, Job] = {}
         self._jobs: dict[int, Job] = {}
         self._began: dict[int, tuple[float, str]] = {}  # when and on which node each attempt began, those that have
@@ -101,23 +104,8 @@ class RayExecutor(Executor):
         self._last_mail = 0.0
         self._mail: Any = None
         self._changes = 0  # of the jobs that are submitted
-        self._board: tuple[tuple[int, int, int], Board] | None = None
+        self._board: tuple[tuple[int, int, frozenset[str], int], Board] | None = None
         self._no_gpu_said = False
-
-    def _connect(self, address: str, slots: int | None) -> None:
-        common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if address == "local":
-            common |= {"num_cpus": slots or os.cpu_count(), "include_dashboard": False}
-        try:
-            if ":" in address and "://" not in address:  # ray.init waits minutes for a head that is not there
-                host, _, port = address.rpartition(":")
-                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-            ray.init(address=address, **common)
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise ArchsearchError(
-                f"no Ray cluster at cluster.address = {address!r}: {_first_line(error)}. Use 'local' to start one here, "
-                "'auto' for the one on this machine, or the head's host:port."
-            ) from error
 
     @overrides
     def listen(self, listener: Callable[[Progress], bool]) -> None:
@@ -126,8 +114,8 @@ class RayExecutor(Executor):
     @overrides
     def placed(self, job: Job) -> Job:
         wants = job.resources
-        if wants.gpu != "auto":
-            return job
+        if wants.gpu != "auto" or device_of(job):
+            return super().placed(job)
         memory = self._nodes.gpu_memory(wants)
         if memory is None and not self._no_gpu_said:
             self._no_gpu_said = True
@@ -137,6 +125,8 @@ class RayExecutor(Executor):
 
     @overrides
     def submit(self, job: Job) -> None:
+        if device_of(job):
+            return self._devices.submit(job)
         self._jobs[job.id] = job
         self._outbox.append(job)
         self._changes += 1
@@ -168,14 +158,15 @@ class RayExecutor(Executor):
         if self._outbox:
             timeout = min(timeout, max(0.0, self._quiet_until - time.monotonic()))
         self._send_again()
-        refs = list(self._refs)
+        refs = [*self._refs, *self._devices.refs()]
+        items += self._devices.stopped()
         if items:
             pass
         elif refs:
             ready, _ = ray.wait(refs, num_returns=1, timeout=timeout)
             if ready:
                 ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-            items += [self._completion(ref) for ref in ready]
+            items += [self._completion(ref) if ref in self._refs else self._devices.take(ref) for ref in ready]
         else:
             time.sleep(timeout)
         return items + self._letters()
@@ -195,18 +186,7 @@ class RayExecutor(Executor):
         began, _ = self._began.get(job.id, (None, ""))
         seconds = 0.0 if began is None else time.monotonic() - began
         self._forget(job.id)
-        try:
-            done: Completion = ray.get(ref)
-            return done
-        except ray.exceptions.OutOfMemoryError as error:
-            failure = Failure(FailureKind.HOST_MEMORY, _first_line(error))
-        except ray.exceptions.TaskCancelledError:
-            failure = Failure(FailureKind.INTERRUPTED, "cancelled")
-        except ray.exceptions.RayTaskError as error:  # raised outside the work itself: imports, the data set
-            failure = Failure(FailureKind.EXCEPTION, _first_line(error.cause or error), str(error))
-        except ray.exceptions.RayError as error:  # worker crashed, node died, object or owner lost
-            failure = Failure(FailureKind.LOST, f"{type(error).__name__}: {_first_line(error)}")
-        return Completion(job.id, job.attempt, failure, seconds)
+        return completed(ref, job, seconds)
 
     def _letters(self) -> list[Completion | Progress]:
         now = time.monotonic()
@@ -221,6 +201,7 @@ class RayExecutor(Executor):
         except ray.exceptions.RayError:
             return []
         for (id_, attempt), (node, _) in letters.items():
+            self._devices.begins(id_, attempt)
             job = self._jobs.get(id_)
             if job is not None and job.attempt == attempt and id_ not in self._began:
                 self._began[id_] = (now, node)
@@ -237,6 +218,8 @@ class RayExecutor(Executor):
 
     @overrides
     def cancel(self, job: int, *, force: bool) -> None:
+        if self._devices.holds(job):
+            return self._devices.cancel(job, force=force)
         if not force and job in self._began:
             self._mailbox.stop.remote(job)
             return
@@ -254,13 +237,17 @@ class RayExecutor(Executor):
     # ------------------------------------------------------------------------------------------------------------ slots
     @overrides
     def room(self, job: Job, planned: Sequence[Job] = ()) -> bool:
-        return self._wanted(job.resources, planned) > 0
+        if device_of(job):
+            return self._devices.room(job, planned)
+        return self._wanted(job.resources, _in_slots(planned)) > 0
 
     @overrides
     def capacity(self, planned: Sequence[Job] = ()) -> dict[str, int]:
-        return {
-            queue: max((self._wanted(wants, planned) for wants in kinds), default=0) for queue, kinds in self._kinds.items()
+        others = _in_slots(planned)
+        slots = {
+            queue: max((self._wanted(wants, others) for wants in kinds), default=0) for queue, kinds in self._kinds.items()
         }
+        return slots | self._devices.capacity(planned)
 
     def _wanted(self, wants: Resources, planned: Sequence[Job]) -> int:
         """How many more jobs of a kind are wanted: those that would start now, and a few ahead for the cluster to grow by.
@@ -278,13 +265,15 @@ class RayExecutor(Executor):
 
     def _filled(self, planned: Sequence[Job]) -> Board:
         """The nodes with what was submitted and planned in them. Plans only grow until they are submitted."""
-        nodes = self._nodes.living()
-        key = (self._nodes.version, self._changes)
+        nodes, reserved = self._nodes.living(), self._devices.reserved()
+        key = (self._nodes.version, self._changes, frozenset(reserved))
         known = 0
-        if self._board is not None and self._board[0][:2] == key and self._board[0][2] <= len(planned):
-            (_, _, known), board = self._board
+        if self._board is not None and self._board[0][:3] == key and self._board[0][3] <= len(planned):
+            (*_, known), board = self._board
         else:
             board = Board(nodes)
+            for node in reserved:
+                board.close(node)
             for job in sorted(self._jobs.values(), key=lambda job: job.id not in self._began):
                 board.put(job.resources, self._began.get(job.id, (0.0, None))[1])
         for job in planned[known:]:
@@ -301,7 +290,7 @@ class RayExecutor(Executor):
             if job.id not in self._began and not any(node.holds(job.resources) for node in nodes)
         ]
         exists = existing(nodes) if lost else []
-        return {job.id: {"asked": asked_for(job.resources), "exists": exists} for job in lost}
+        return {job.id: {"asked": asked_for(job.resources), "exists": exists} for job in lost} | self._devices.waiting()
 
     @overrides
     def slots(self) -> dict[str, int]:
@@ -319,5 +308,6 @@ class RayExecutor(Executor):
         ray.shutdown()
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
+def _in_slots(jobs: Sequence[Job]) -> list[Job]:
+    """Those that hold a slot while they run."""
+    return [job for job in jobs if device_of(job) is None]

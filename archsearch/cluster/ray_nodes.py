@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from archsearch.cluster.devices_section import PREFIX
 from archsearch.cluster.placement import Node
 from archsearch.jobs import Resources
 
@@ -82,4 +83,5 @@ def _node(about: dict[str, Any]) -> Node:
         int(has.get("GPU", 0)),
         int(has.get("memory", 0)),
         about.get("Labels") or {},
+        tuple(name.removeprefix(PREFIX) for name in has if name.startswith(PREFIX)),
     )

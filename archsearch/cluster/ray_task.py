@@ -11,7 +11,8 @@ from typing import Any
 import ray
 
 from archsearch.cluster.context import AttemptContext, perform
-from archsearch.jobs import JSON, Job
+from archsearch.cluster.ray_connection import first_line
+from archsearch.jobs import JSON, Completion, Failure, FailureKind, Job
 from archsearch.store import Artifacts
 
 
@@ -32,6 +33,10 @@ class Mailbox:
 
     def stop(self, job: int) -> None:
         self.stops.add(job)
+
+    def hears(self) -> bool:
+        """Asked by a device where a job waits: nobody answers once the driver is gone."""
+        return True
 
 
 def run_attempt(
@@ -65,6 +70,22 @@ def run_attempt(
     if gpu and "torch" in sys.modules:  # this process waits for its next job: what it keeps, its neighbours lack
         sys.modules["torch"].cuda.empty_cache()
     return done
+
+
+def completed(ref: Any, job: Job, seconds: float) -> Completion:
+    """What has become of the attempt whose answer ``ref`` is; ``seconds`` since it began, for one that cannot tell itself."""
+    try:
+        done: Completion = ray.get(ref)
+        return done
+    except ray.exceptions.OutOfMemoryError as error:
+        failure = Failure(FailureKind.HOST_MEMORY, first_line(error))
+    except ray.exceptions.TaskCancelledError:
+        failure = Failure(FailureKind.INTERRUPTED, "cancelled")
+    except ray.exceptions.RayTaskError as error:  # raised outside the work itself: imports, the data set
+        failure = Failure(FailureKind.EXCEPTION, first_line(error.cause or error), str(error))
+    except ray.exceptions.RayError as error:  # worker crashed, node died, object or owner lost
+        failure = Failure(FailureKind.LOST, f"{type(error).__name__}: {first_line(error)}")
+    return Completion(job.id, job.attempt, failure, seconds)
 
 
 def array_names() -> list[str]:

@@ -11,7 +11,11 @@ import pytest
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "150")
 
 ENTRY_POINTS = "\n".join(
-    ["[archsearch.work]", *(f"{name} = ray_probes:{name}" for name in ("probe", "wait_for_it", "wait_for_a_child", "count"))]
+    [
+        "[archsearch.work]",
+        *(f"{name} = ray_probes:{name}" for name in ("probe", "wait_for_it", "wait_for_a_child", "count")),
+        "on_device = device_probes:on_device",
+    ]
 )
 
 

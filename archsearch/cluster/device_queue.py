@@ -1,0 +1,200 @@
+"""The driver's side of devices: jobs in their queues, handed to the devices' actors; the Ray executor's in all but name.
+
+A job whose device is not there is kept here until it is, and holds up nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import ray
+
+from archsearch.cluster.device_actor import NAMESPACE, DeviceActor
+from archsearch.cluster.devices_section import PREFIX, DevicesSection, device_of
+from archsearch.cluster.placement import Node, existing, matches
+from archsearch.cluster.ray_nodes import Nodes
+from archsearch.cluster.ray_task import completed
+from archsearch.jobs import JSON, Completion, Failure, FailureKind, Job
+
+#: Jobs of one run that are at a device at once: one that runs, and two ahead, so that it never waits for the driver.
+AT_ONCE = 3
+
+#: Seconds between two looks at a device, and after which what it said of itself is out of date.
+LOOK_EVERY, STALE = 1.0, 5.0
+
+
+class DeviceQueues:
+    """The queues of all devices of one driver's session."""
+
+    def __init__(self, devices: DevicesSection, nodes: Nodes, root: str, mailbox: Any) -> None:
+        self._devices = devices
+        self._nodes = nodes
+        self._root = root
+        self._mailbox = mailbox
+        self._session = uuid.uuid4().hex
+        self._jobs: dict[int, Job] = {}
+        self._pending: list[Job] = []  # whose device is not there
+        self._sent: dict[Any, Job] = {}
+        self._began: dict[int, float] = {}
+        self._stopped: list[Completion] = []
+        self._actors: dict[str, Any] = {}
+        self._asked: dict[str, Any] = {}  # by device: the answer under way
+        self._states: dict[str, tuple[float, Mapping[str, JSON]]] = {}
+        self._looked = -LOOK_EVERY
+
+    # ------------------------------------------------------------------------------------------------------------- jobs
+    def holds(self, job: int) -> bool:
+        return job in self._jobs
+
+    def submit(self, job: Job) -> None:
+        """
+        Raises:
+            InputError: the configuration has no such device.
+        """
+        self._devices.of(job)
+        self._jobs[job.id] = job
+        self._pending.append(job)
+
+    def refs(self) -> list[Any]:
+        """What there is to wait for, with all handed over that can be."""
+        self._look()
+        nodes, kept = self._nodes.living(), []
+        for job in self._pending:
+            name = str(device_of(job))
+            if _nodes_of(name, self._devices.node_labels(name), nodes):
+                settings = self._devices.of(job).model_dump(mode="json")
+                arguments = (self._session, self._root, job.to_json(), settings, self._root, self._mailbox)
+                self._sent[self._actor(name).run.remote(*arguments)] = job
+            else:
+                kept.append(job)
+        self._pending = kept
+        return list(self._sent)
+
+    def take(self, ref: Any) -> Completion:
+        """The end of the attempt that ``ref`` stands for."""
+        job = self._sent[ref]
+        began = self._began.get(job.id)
+        self._forget(job.id)
+        done = completed(ref, job, 0.0 if began is None else time.monotonic() - began)
+        if isinstance(done.outcome, Failure) and done.outcome.kind is FailureKind.LOST:
+            self._actors.pop(str(device_of(job)), None)  # found, or made, anew: somebody may have ended it for good
+        return done
+
+    def stopped(self) -> list[Completion]:
+        """Attempts that were ended before they began."""
+        stopped, self._stopped = self._stopped, []
+        return stopped
+
+    def begins(self, job: int, attempt: int) -> None:
+        """Take a sign of life."""
+        if job in self._jobs and self._jobs[job].attempt == attempt:
+            self._began.setdefault(job, time.monotonic())
+
+    def cancel(self, job: int, *, force: bool) -> None:
+        """End an attempt at once, or ask one that has begun to leave."""
+        if not force and job in self._began:
+            self._mailbox.stop.remote(job)
+            return
+        attempt = self._jobs[job]
+        if any(sent.id == job for sent in self._sent.values()):
+            self._actor(str(device_of(attempt))).cancel.remote(self._session, job, attempt.attempt)
+        self._forget(job)
+        if not force:
+            failure = Failure(FailureKind.INTERRUPTED, "it had not begun")
+            self._stopped.append(Completion(job, attempt.attempt, failure))
+
+    def _forget(self, job: int) -> None:
+        """Know nothing of a job's attempt any more: whatever still comes of it is not trusted."""
+        self._sent = {ref: sent for ref, sent in self._sent.items() if sent.id != job}
+        self._pending = [kept for kept in self._pending if kept.id != job]
+        self._jobs.pop(job, None)
+        self._began.pop(job, None)
+
+    # --------------------------------------------------------------------------------------------------------- capacity
+    def capacity(self, planned: Sequence[Job]) -> dict[str, int]:
+        """Device queue -> how many more jobs are wanted. A device that is not there gets its few too: they wait, visibly."""
+        there = Counter(job.queue for job in (*self._jobs.values(), *planned))
+        return {PREFIX + name: max(0, AT_ONCE - there[PREFIX + name]) for name in self._devices.names()}
+
+    def room(self, job: Job, planned: Sequence[Job]) -> bool:
+        """
+        Raises:
+            InputError: the configuration has no such device.
+        """
+        self._devices.of(job)
+        return self.capacity(planned)[job.queue] > 0
+
+    def reserved(self) -> Collection[str]:
+        """Nodes on which nothing else is to be started: something is measured there, or about to be."""
+        return {str(state["node"]) for _, state in self._states.values() if state["reserves"]}
+
+    def waiting(self) -> dict[int, Mapping[str, JSON]]:
+        """Jobs that wait for more than their turn: for a node, for the host's lock, for a board that does not answer."""
+        nodes = self._nodes.living()
+        found: dict[int, Mapping[str, JSON]] = {}
+        for job in self._jobs.values():
+            name = str(device_of(job))
+            labels = self._devices.node_labels(name)
+            asked: dict[str, JSON] = {"cpu": 0, "device": name, "labels": {} if labels == {"device": name} else labels}
+            if not _nodes_of(name, labels, nodes):
+                found[job.id] = {"asked": asked, "exists": existing(nodes)}
+            elif job.id not in self._began and (why := self._why(name)):
+                found[job.id] = {"asked": asked, "exists": existing(_nodes_of(name, labels, nodes)), "because": why}
+        return found
+
+    def _why(self, name: str) -> str:
+        """What a device itself waits for, or nothing."""
+        if name not in self._states:
+            return ""
+        seen, state = self._states[name]
+        if time.monotonic() - seen > STALE:
+            return "its actor does not answer"
+        return "" if state["state"] in ("ready", "measuring") else f"{state['state']}: {state['detail']}"
+
+    # ----------------------------------------------------------------------------------------------------------- actors
+    def _actor(self, name: str) -> Any:
+        if name not in self._actors:
+            labels = self._devices.node_labels(name)
+            self._actors[name] = actor_of(name, labels, _nodes_of(name, labels, self._nodes.living()))
+        return self._actors[name]
+
+    def _look(self) -> None:
+        """Ask the devices that have jobs of ours how they are; never waits for an answer."""
+        now = time.monotonic()
+        for name, answer in list(self._asked.items()):
+            if ray.wait([answer], timeout=0)[0]:
+                del self._asked[name]
+                try:
+                    self._states[name] = (now, ray.get(answer))
+                except ray.exceptions.RayError:
+                    self._actors.pop(name, None)  # found, or made, anew
+        if now - self._looked >= LOOK_EVERY:
+            self._looked = now
+            busy = {str(device_of(job)) for job in self._sent.values()}
+            for name in busy - self._asked.keys():
+                self._asked[name] = self._actor(name).state.remote()
+            self._states = {name: state for name, state in self._states.items() if name in busy}
+
+
+def actor_of(name: str, labels: Mapping[str, str], nodes: Sequence[Node]) -> Any:
+    """The actor of a device, made if it is not there: pinned to the resource that a node offers for it, else to the labels."""
+    options: dict[str, Any] = {"name": PREFIX + name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    options |= {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0}
+    if any(name in node.devices for node in nodes):
+        options["resources"] = {PREFIX + name: 1}
+    else:
+        options["label_selector"] = dict(labels)
+    return ray.remote(DeviceActor).options(**options).remote(name)
+
+
+def _nodes_of(name: str, labels: Mapping[str, str], nodes: Sequence[Node]) -> list[Node]:
+    """The living nodes that have a device."""
+    return [
+        node
+        for node in nodes
+        if name in node.devices or all(matches(node.labels.get(key), text) for key, text in labels.items())
+    ]

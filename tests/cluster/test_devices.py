@@ -1,0 +1,305 @@
+"""Devices of a real cluster: a head that trains, two nodes with devices, and everything that can go away taken away."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from listed_run import Bench, Session, until
+
+from archsearch.cluster.device_actor import NAMESPACE
+from archsearch.cluster.device_listing import list_devices
+from archsearch.cluster.device_queue import DeviceQueues
+from archsearch.cluster.devices_section import DevicesSection
+from archsearch.cluster.placement import waits_for
+from archsearch.cluster.ray_executor import RayExecutor
+from archsearch.cluster.ray_task import Mailbox
+from archsearch.cluster.section import ClusterSection
+from archsearch.jobs import Completion, EventKind, FailureKind, InputError, Job, Resources, Result, Stage
+
+DEVICES = DevicesSection.model_validate({"one": {"threads": 2}, "two": {}})
+
+#: How the two nodes join: one by its label, and with a core on which it trains; one by its resource, for devices alone.
+ONE = {"num_cpus": 1, "labels": {"device": "one"}}
+TWO = {"num_cpus": 0, "resources": {"device:two": 1}}
+
+
+def job(id_=0, device="two", **spec):
+    return Job(id_, Stage.PROFILE, "on_device", spec, seed=1, queue=f"device:{device}")
+
+
+class Lab:
+    """The cluster's device nodes, and the executor that all tests of this file share."""
+
+    def __init__(self, cluster, digits, root: Path, locks: Path) -> None:
+        self.cluster, self.digits, self.root, self.locks = cluster, digits, root, locks
+        policy, wants = ClusterSection(address=cluster.address), {Stage.COMPAT: Resources(cpu=1)}
+        self.executor = RayExecutor(digits, str(root), resources=wants, policy=policy, devices=DEVICES)
+        self.done: list[Completion] = []
+        self.nodes = {"one": cluster.add_node(**ONE), "two": cluster.add_node(**TWO)}
+
+    def state(self, device):
+        """What a device's actor says of itself, or nothing while there is none."""
+        try:
+            return ray.get(ray.get_actor(f"device:{device}", namespace=NAMESPACE).state.remote(), timeout=10)
+        except (ValueError, ray.exceptions.RayError):
+            return None
+
+    def until(self, condition, timeout=60.0, what=""):
+        """As ``until``, while the executor does its work."""
+
+        def look():
+            self.done += [item for item in self.executor.wait(0.1) if isinstance(item, Completion)]
+            return condition()
+
+        return until(look, timeout, what)
+
+    def ends(self, count=1, timeout=60.0):
+        """The next completions."""
+        deadline = time.monotonic() + timeout
+        self.until(lambda: len(self.done) >= count or time.monotonic() > deadline, timeout + 30)
+        found, self.done = self.done, []
+        return found
+
+    def close(self):
+        for device in ("one", "two"):
+            try:
+                ray.kill(ray.get_actor(f"device:{device}", namespace=NAMESPACE))
+            except ValueError:
+                continue
+        for node in self.nodes.values():
+            self.cluster.remove_node(node, allow_graceful=True)
+        until(lambda: sum(node["Alive"] for node in ray.nodes()) == 1, timeout=90, what="the nodes are known to be gone")
+        self.executor.close()
+
+
+@pytest.fixture(scope="module")
+def lab(cluster, digits, tmp_path_factory):
+    locks = tmp_path_factory.mktemp("locks")
+    os.environ["ARCHSEARCH_DEVICE_LOCKS"] = str(locks)
+    made = Lab(cluster, digits, tmp_path_factory.mktemp("root"), locks)
+    yield made
+    made.close()
+    del os.environ["ARCHSEARCH_DEVICE_LOCKS"]
+
+
+@pytest.fixture
+def session(lab, tmp_path):
+    """Starts a run through the real run loop, in a thread."""
+    started = []
+
+    def start(jobs, **policy):
+        started.append(Session(Bench(tmp_path / "run", lab.digits), jobs, lab.executor, **{"backoff": 0.2, **policy}))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+def rows(log: Path) -> list[list[str]]:
+    """Job, attempt, what, process, time."""
+    return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_jobs_run_where_their_device_is_and_two_runs_take_turns(lab, tmp_path):
+    """And nothing is trained on a node while it measures."""
+    until(lambda: lab.executor.capacity()["train"] == 2, what="the head's slot, and that of the device's node")
+    log = tmp_path / "log"
+    mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
+    other = DeviceQueues(DEVICES, lab.executor._nodes, str(tmp_path / "other"), mailbox)
+    for id_, seconds in ((1, 2.0), (2, 0.3), (3, 0.3)):
+        lab.executor.submit(job(id_, "one", seconds=seconds, log=str(log)))
+    assert not lab.executor.room(job(4, "one")) and lab.executor.room(job(4, "two")), "a few at once, for each device"
+    with pytest.raises(InputError, match="'three', which section devices does not have"):
+        lab.executor.room(job(4, "three"))
+    lab.until(lambda: (lab.state("one") or {}).get("running"), what="the first job has its turn")
+    for id_ in (11, 12):
+        other.submit(job(id_, "one", log=str(log)))
+    others = other.refs()
+    lab.until(lambda: lab.state("one")["queue"] == {str(lab.root): 2, str(tmp_path / "other"): 2})
+    assert lab.state("one")["node"] == lab.nodes["one"].node_id
+    lab.until(lambda: lab.executor.capacity()["train"] == 1, what="the node's slot is taken away")
+    done = lab.ends(3)
+    assert all(isinstance(each.outcome, Result) and each.seconds > 0.2 for each in done), done
+    assert done[0].outcome.metrics["threads"] == 2 and done[0].outcome.metrics["omp"] == "2"
+    assert len(ray.wait(others, num_returns=2, timeout=60)[0]) == 2
+    assert [isinstance(other.take(ref).outcome, Result) for ref in others] == [True, True]
+    assert [row[0] for row in rows(log) if row[2] == "begin"] == ["1", "11", "2", "12", "3"]
+    lab.until(lambda: lab.executor.capacity()["train"] == 2, what="its slot is given back")
+
+
+def test_a_node_is_reserved_before_it_measures(lab, tmp_path):
+    """A training is there: the measurement waits until it has ended, and says so."""
+    training, log = tmp_path / "training", tmp_path / "log"
+    here = Resources(cpu=1, labels={"device": "one"})
+    spec = {"seconds": 4, "log": str(training)}
+    lab.executor.submit(Job(20, Stage.COMPAT, "wait_for_it", spec, seed=1, resources=here))
+    lab.until(training.exists, what="the training runs")
+    lab.executor.submit(job(21, "one", seconds=1, log=str(log)))
+    about = lab.until(lambda: lab.executor.waiting().get(21))
+    assert waits_for(about).startswith("waits for device one: reserving its node: waits for 1 of 1 CPUs of its node")
+    lab.executor.submit(Job(22, Stage.COMPAT, "wait_for_it", {**spec, "seconds": 0}, seed=1, resources=here))
+    first, second, third = lab.ends(3)
+    assert first.job == 20 and {second.job, third.job} == {21, 22}
+    began, ended = (float(row[4]) for row in rows(log))
+    assert all(isinstance(each.outcome, Result) for each in (first, second, third)) and ended - began > 0.9
+    assert lab.executor.waiting() == {}
+
+
+def test_the_actor_killed_in_the_middle_of_a_job(lab, session, tmp_path):
+    """SIGKILL: one attempt is lost, with its process; the job is told once; crashes and trainings beside it are as ever."""
+    log = tmp_path / "log"
+    jobs = [job(device="one", seconds=4, log=str(log)), job(device="two", does="crash")]
+    jobs += [Job(0, Stage.COMPAT, "probe", {}, seed=1)] * 3
+    running = session(jobs)
+    until(lambda: rows(log), what="the job has begun")
+    measuring = int(rows(log)[0][3])
+    actor = psutil.Process(measuring).parent()
+    assert "DeviceActor" in " ".join(actor.cmdline())
+    actor.send_signal(signal.SIGKILL)
+    until(lambda: gone(measuring), timeout=20, what="what it measured has ended")
+    outcome, loop = running.end()
+    assert outcome.state == "done" and sorted(loop.searcher.told) == [1, 3, 4, 5]
+    failures = {id_: data for id_, data in running.bench.events(EventKind.FAILED)}
+    assert failures[1]["kind"] == "lost" and not failures[1]["final"]
+    assert failures[2]["kind"] == "exception" and "SIGSEGV" in failures[2]["message"] and failures[2]["final"]
+    assert [row[1] for row in rows(log) if row[2] == "end"] == ["2"], "the second attempt, and it alone, came to its end"
+    (told,) = [data for id_, data in running.bench.events(EventKind.TOLD) if id_ == 1]
+    assert told["attempt"] == 2 and told["metrics"]["latency_ms"] == 1.5
+    lab.until(lambda: lab.executor.capacity()["train"] == 2, what="nothing is left reserved")
+
+
+def test_a_device_node_lost_in_the_middle_of_a_job(lab, session, tmp_path):
+    """Its job waits, visibly; trainings go on; the node comes back, and the job comes to its end."""
+    log = tmp_path / "log"
+    jobs = [job(device="two", seconds=3, log=str(log)), job(device="two", log=str(log))]
+    jobs += [Job(0, Stage.COMPAT, "wait_for_it", {"seconds": 1, "log": str(tmp_path / "trained")}, seed=1)] * 12
+    running = session(jobs)
+    until(lambda: rows(log), what="the job has begun")
+    measuring = int(rows(log)[0][3])
+    lab.cluster.remove_node(lab.nodes.pop("two"))
+    lost = time.monotonic()
+    found = until(lambda: [each for each in running.summary()["waiting"] if each["job"] == 1])
+    print(f"the loss was said after {time.monotonic() - lost:.1f} s")
+    assert "waits for a node: asks for device two; there are" in waits_for(found[0]), found
+    until(lambda: gone(measuring), timeout=20)
+    trained = running.bench.loop.ledger.told
+    until(lambda: running.bench.loop.ledger.told >= trained + 2, what="trainings go on")
+    (two,) = [each for each in list_devices() if each.device == "two"]
+    assert two.state == "waiting for node" and two.fingerprint and two.seen and "--labels device=two" in two.detail
+    lab.nodes["two"] = lab.cluster.add_node(**TWO)
+    outcome, loop = running.end()
+    assert outcome.state == "done" and sorted(loop.searcher.told) == list(range(1, 15))
+    assert running.summary()["waiting"] == []
+    assert {data["kind"] for _, data in running.bench.events(EventKind.FAILED)} == {"lost"}
+    assert sorted(row[0] for row in rows(log) if row[2] == "end") == ["1", "2"]
+
+
+def test_a_lock_held_on_the_host_is_said_and_waited_for(lab, tmp_path):
+    """Meanwhile one job is cancelled while it waits, at once or in order, and none of them runs."""
+    log = tmp_path / "log"
+    with (lab.locks / "archsearch-device-host.lock").open("a") as file:
+        until(lambda: _locked(file))
+        for id_ in (31, 32, 33):
+            lab.executor.submit(job(id_, "two", log=str(log)))
+        about = lab.until(lambda: lab.executor.waiting().get(33))
+        assert "waits for device two: locked by another: the lock 'host' on" in waits_for(about)
+        (two,) = [each for each in list_devices() if each.device == "two"]
+        assert two.state == "locked by another" and sum(two.queue.values()) == 2 and two.running["job"] == 31
+        lab.executor.cancel(31, force=True)
+        lab.executor.cancel(32, force=False)
+        (done,) = lab.ends(1)
+        assert done.job == 32 and done.outcome.kind is FailureKind.INTERRUPTED
+        lab.until(lambda: lab.state("two")["running"] == {"run": str(lab.root), "job": 33, "attempt": 1})
+    (done,) = lab.ends(1)
+    assert done.job == 33 and isinstance(done.outcome, Result)
+    assert [row[0] for row in rows(log)] == ["33", "33"]
+
+
+def _locked(file) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_a_job_that_runs_is_cancelled_or_asked_to_leave(lab, tmp_path):
+    for id_, force in ((41, True), (42, False)):
+        log = tmp_path / f"log{id_}"
+        lab.executor.submit(job(id_, "two", seconds=60, log=str(log)))
+        lab.until(lambda log=log, id_=id_: rows(log) and id_ in lab.executor._devices._began)
+        lab.executor.cancel(id_, force=force)
+        lab.until(lambda log=log: gone(int(rows(log)[0][3])), timeout=20, what="its process has ended")
+        done = lab.ends(1, timeout=2 if force else 20)
+        assert done == [] if force else done[0].outcome.kind is FailureKind.INTERRUPTED
+    until(lambda: lab.state("two")["state"] == "ready")
+
+
+def test_the_command_line_lists_them(lab):
+    command = [sys.executable, "-c", "from archsearch.cli import main; main()", "devices", "--address"]
+    done = subprocess.run([*command, lab.cluster.address, "--json"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    one, two = json.loads(done.stdout)
+    assert (one["device"], two["device"]) == ("one", "two") and one["state"] == two["state"] == "ready"
+    assert one["fingerprint"] == two["fingerprint"] and one["about"]["cores"] == os.cpu_count() and one["queue"] == {}
+    assert abs(two["seen"] - time.time()) < 60
+    done = subprocess.run([*command, "127.0.0.1:1"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "no Ray cluster at --address = '127.0.0.1:1'" in done.stderr and not done.stdout
+
+
+FAR = """
+import sys
+from archsearch.cluster import ray_environment
+address, root, log = sys.argv[1:]
+ray_environment.prepare(address, root)
+from archsearch.cluster.devices_section import DevicesSection
+from archsearch.cluster.ray_executor import RayExecutor
+from archsearch.cluster.section import ClusterSection
+from archsearch.data import DataSection, load
+from archsearch.jobs import Job, Resources, Stage
+
+digits = load(DataSection(name="digits", max_train=100))
+devices = DevicesSection.model_validate({"one": {}})
+policy = ClusterSection(address=address)
+executor = RayExecutor(digits, root, resources={Stage.COMPAT: Resources()}, policy=policy, devices=devices)
+for id_ in (1, 2, 3):
+    executor.submit(Job(id_, Stage.PROFILE, "on_device", {"log": log, "seconds": 60}, seed=1, queue="device:one"))
+while True:
+    executor.wait(1)
+"""
+
+
+def test_a_device_outlives_the_driver_that_made_it_and_measures_nothing_for_the_dead(lab, tmp_path):
+    """SIGKILL: what it had running there ends, what it had waiting never begins, and the next run is served."""
+    ray.kill(ray.get_actor("device:one", namespace=NAMESPACE))
+    lab.executor._devices._actors.clear()
+    log, mine = tmp_path / "far", tmp_path / "mine"
+    driver = subprocess.Popen([sys.executable, "-c", FAR, lab.cluster.address, str(lab.root), str(log)])
+    try:
+        lab.until(lambda: rows(log), timeout=120, what="another driver's job has begun")
+        lab.executor.submit(job(61, "one", log=str(mine)))
+        lab.until(lambda: sum(lab.state("one")["queue"].values()) == 3)
+    finally:
+        driver.kill()
+        driver.wait()
+    (done,) = lab.ends(1)
+    assert isinstance(done.outcome, Result) and len(rows(mine)) == 2
+    lab.executor.submit(job(62, "one", log=str(mine)))
+    (done,) = lab.ends(1)
+    assert isinstance(done.outcome, Result) and len(rows(mine)) == 4
+    assert gone(int(rows(log)[0][3])) and [row[:3] for row in rows(log)] == [["1", "1", "begin"]]
