@@ -195,7 +195,7 @@ def _cifar_pickled(
 # --------------------------------------------------------------------------------------------------------- SVHN and STL-10
 def _svhn(folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
     """Matlab files: ``X`` (32, 32, 3, N), ``y`` (N, 1) with 10 for the digit 0."""
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     def read(name: str) -> Split:
         try:

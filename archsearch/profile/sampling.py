@@ -57,7 +57,7 @@ def interval(launches: Sequence[Sequence[NDArray[np.float64]]], seed: int) -> tu
     With few processes a bootstrap is too sure of itself: the spread of n values is underestimated by sqrt((n - 1) / n), and
     normal quantiles stand where Student's belong. The bounds are moved away from the median by both.
     """
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     random = np.random.default_rng(derive_seed(seed, "bootstrap"))
     pooled = np.concatenate([block for blocks in launches for block in blocks])

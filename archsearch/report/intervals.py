@@ -20,7 +20,7 @@ def student(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[fl
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, None
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     quantile = float(stdtrit(len(values) - 1, 0.5 + confidence / 2))
     return mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))

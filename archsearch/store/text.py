@@ -146,10 +146,13 @@ def _without(text: str, spans: list[Span]) -> dict[str, JSON] | None:
     """
     if _CUT_TEXT in text:
         return None
-    ends = [0, *(end for _, _, _, end in spans)]
-    starts = [*(start for _, _, start, _ in spans), len(text)]
+    left, after = [], 0
+    for _, _, start, end in spans:
+        left.append(text[after:start])
+        after = end
+    left.append(text[after:])
     try:
-        data: dict[str, JSON] = loads(_CUT_TEXT.join(text[end:start] for end, start in zip(ends, starts, strict=True)))
+        data: dict[str, JSON] = loads(_CUT_TEXT.join(left))
     except ValueError:
         return None
     for holder, name, start, end in spans:

@@ -185,7 +185,8 @@ def replayed(folders: list[Path], settings: Mapping[str, Any]) -> dict[str, Any]
             )
             spent += (each.compute if cut is None else cut["compute_madds"]) - unread * each.metrics["madds"] * VAL
         points = [(each.metrics["madds"], each.metrics["val_error"]) for each in full if each.metrics]
-        _, band = convex_hull(*map(list, zip(*points, strict=True)), eps=0.025)
+        costs, errors = zip(*points, strict=True)
+        _, band = convex_hull(costs, errors, eps=0.025)
         worth = {full[i].job.id for i in {*band.tolist(), *pareto_front(points).tolist()}}
         gone = {each.job.id for each in full} - {each.job.id for each in kept}
         networks, stopped, wrong = networks + len(full), stopped + len(gone), wrong + len(gone & worth)

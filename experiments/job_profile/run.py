@@ -27,10 +27,11 @@ from jobs import LEARN, TRAIN, FolderContext, glyphs, network, search_job, train
 from torch.profiler import ProfilerActivity, profile
 
 from archsearch.arch import PRIMITIVES, summary
-from archsearch.arch.build import build
+from archsearch.arch.build import Network, build
 from archsearch.data import Dataset
 from archsearch.train import TrainSection, WeakLearnerSection, loop, weak_learner, work
 from archsearch.train.batches import Batches, resident
+from archsearch.train.candidates import Candidates
 
 HERE = Path(__file__).parent
 #: Operators of the profiler -> what they belong to; the first whose words occur in the name.
@@ -89,9 +90,9 @@ def parts_of(task: Callable[..., Any], spec: Any, context: FolderContext) -> dic
         (loop, "evaluate", "evaluation"),
         (weak_learner, "contain", "gradient clipping"),
         (torch.nn.utils, "clip_grad_norm_", "gradient clipping"),
-        (weak_learner.Candidates, "__init__", "building the network"),
-        (weak_learner.Candidates, "forward", "forward"),
-        (work.Network, "forward", "forward"),
+        (Candidates, "__init__", "building the network"),
+        (Candidates, "forward", "forward"),
+        (Network, "forward", "forward"),
         (torch.Tensor, "backward", "backward"),
         (torch.optim.AdamW, "step", "optimizer"),
     ]
@@ -132,7 +133,7 @@ def train_step(arch: Any, dataset: Dataset, folder: Path, **changes: Any) -> Cal
     """One step of a training, to be called again and again."""
     section = TrainSection.model_validate({**TRAIN, "epochs": 1000, **changes})
     context = FolderContext(folder, dataset, train_job(arch, 1)[1])
-    training = loop._Training(build(arch, seed=1), resident(dataset, "cpu"), section, context, "")
+    training = loop._Training(build(arch, seed=1), resident(dataset, "cpu"), section, context, "", loop.Rungs())
     training.model.train()
 
     def step() -> None:

@@ -32,8 +32,8 @@ def main() -> None:
         steps = sum(record.metrics["seconds_training"] for record in records)
         held = sum(record.seconds for record in records)
         slots = run.session["slots"]
-        first = min(record.started for record in records)
-        last = max(record.finished for record in records)
+        first = min(record.started for record in records if record.started)
+        last = max(record.finished for record in records if record.finished)
     results = {
         "slots": slots,
         "jobs": len(records),

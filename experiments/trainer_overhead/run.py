@@ -31,6 +31,7 @@ from archsearch.arch.build import build
 from archsearch.data import DataSection, Dataset, GlyphsSection, load, normalise
 from archsearch.jobs import ArtifactRef, Context, Job, Stage
 from archsearch.train import loop
+from archsearch.train.evaluate import evaluate
 from archsearch.train.section import TrainSection
 from archsearch.train.work import train
 
@@ -88,7 +89,7 @@ def bare(arch: Architecture, dataset: Dataset, epochs: int) -> None:
         )
 
     x, y = images(dataset.x_train), torch.from_numpy(dataset.y_train)
-    model = build(arch, seed=0).to(memory_format=torch.channels_last)
+    model = build(arch, seed=0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=DECAY, fused=True)
     steps = len(x) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LR, total_steps=epochs * steps)
@@ -119,7 +120,6 @@ def timed(function: Callable[..., Any], *given: Any) -> tuple[float, float]:
 def in_evaluations(arch: Architecture, dataset: Dataset, epochs: int) -> list[float]:
     """Our job's share of processor time in each of its evaluations: before training, of its end, of the training split."""
     spent: list[float] = []
-    evaluate = loop.evaluate
 
     def spy(*args: Any) -> Any:
         start = time.process_time()

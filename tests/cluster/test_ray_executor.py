@@ -72,7 +72,7 @@ def test_progress_arrives_and_a_job_stops_when_asked(executor, tmp_path):
         )
     )
     executor.cancel(3, force=False)
-    (done,) = ends(executor, timeout=10)
+    (done,) = ends(executor, timeout=20)  # before its 30 s are over
     assert done.outcome.kind is FailureKind.INTERRUPTED and executor.capacity()["train"] == 1
 
 

@@ -40,10 +40,12 @@ class Noted:
 
 
 def noted_train(spec: JSON, context: Context) -> Result:
-    result: Result = WORKS.get("train")(spec, Noted(context))
+    noted: Any = Noted(context)
+    result: Result = WORKS.get("train")(spec, noted)
     return result
 
 
 def noted_petridish(spec: JSON, context: Context) -> Result:
-    result: Result = WORKS.get("petridish")(spec, Noted(context))
+    noted: Any = Noted(context)
+    result: Result = WORKS.get("petridish")(spec, noted)
     return result
