@@ -41,16 +41,9 @@ def command(
         raise InputError("--address local: a cluster that starts now has no devices; name one that runs, or auto.")
     print(f"asking the cluster at {address} …", file=sys.stderr, flush=True)
     ray_environment.prepare_visit()
-    import ray
+    from archsearch.cluster.device_listing import devices_at
 
-    from archsearch.cluster.device_listing import list_devices
-    from archsearch.cluster.ray_connection import connect
-
-    connect(address, named="--address")
-    try:
-        rows = [device.to_json() for device in list_devices()]
-    finally:
-        ray.shutdown()
+    rows = [device.to_json() for device in devices_at(address)]
     if json:
         print(json_module.dumps(rows, indent=2))
     elif rows:

@@ -6,6 +6,8 @@ import json as json_module
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,10 +16,11 @@ from archsearch.cli.options import Json
 
 if TYPE_CHECKING:
     from archsearch.profile.measurement import Measurement, Profile
+    from archsearch.profile.models import Model
     from archsearch.profile.protocol import Step, Watch
 
 EXAMPLES = """
-archsearch profile runs/NAME/model_desc_gallery/POINT.yaml
+archsearch profile runs/NAME
 archsearch profile small.yaml large.yaml --threads 2
 archsearch profile net.yaml --runtime pytorch-compile --json > net.json
 archsearch profile my_models:mobile_net --width 0.02 --repeats 5
@@ -28,9 +31,10 @@ def command(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...",
-            help="An architecture (.yaml or .json), or module:function, which runs that code: it returns a torch.nn.Module "
-            "with its inputs. ONNX files are checked but cannot be run yet. Several are measured side by side.",
+            metavar="MODEL|RUN...",
+            help="An architecture (.yaml or .json), a run's folder (the points of its frontier), or module:function, which "
+            "runs that code: it returns a torch.nn.Module with its inputs. ONNX files are checked but cannot be run yet. "
+            "Several are measured side by side.",
         ),
     ],
     runtime: Annotated[
@@ -56,7 +60,6 @@ def command(
 
     Exit codes: 0 done (also with noisy results), 2 bad input or a model that could not be measured.
     """
-    from archsearch.profile.models import read_model
     from archsearch.profile.protocol import measure
     from archsearch.profile.settings import Failed, Settings, Subject
 
@@ -70,13 +73,13 @@ def command(
         patience=patience,
         seed=seed,
     )
-    subjects = [Subject(read_model(text), runtime) for text in models]
+    subjects = [Subject(model, runtime) for text in models for model in _models(text)]
     with _watching([subject.model.name for subject in subjects]) as watch:
         found = measure(subjects, settings, watch=watch)
     if json:
         rows = [
-            {"model": text, "name": each.model.name, **_outcome(one)}
-            for text, each, one in zip(models, subjects, found, strict=True)
+            {"model": subject.model.name, "runtime": runtime, **_outcome(one)}
+            for subject, one in zip(subjects, found, strict=True)
         ]
         print(json_module.dumps(rows, indent=2))
     else:
@@ -88,6 +91,23 @@ def command(
         print(f"archsearch: {subject.model.name}: {one.kind}: {one.message}", file=sys.stderr)
     if failures:
         raise typer.Exit(2)
+
+
+def _models(text: str) -> list[Model]:
+    """The model of that name, or those of a run's frontier."""
+    from archsearch.profile.models import architecture_model, read_model
+
+    if not Path(text).is_dir():
+        return [read_model(text)]
+    from archsearch import api
+    from archsearch.jobs import InputError
+
+    run = api.load_run(text)
+    archs = {point.id: point.arch for point in run.points()}
+    found = [(row["id"], architecture_model(archs[row["id"]])) for row in run.frontier()]
+    if not found:
+        raise InputError(f"{run.path} has no trained point yet: there is nothing to measure")
+    return [replace(model, name=f"point {point}: {model.name}") for point, model in found]
 
 
 def _outcome(found: object) -> dict[str, object]:
@@ -108,6 +128,9 @@ def _text(name: str, found: Profile) -> str:
         if one is not None:
             low, median, high = (size_text(value * 1024) for value in (one.low, one.median, one.high))
             rows.append(f"  {label} {median}  [{low}, {high}]")
+    if found.load_memory is not None:
+        before = size_text(1024 * found.about["baseline_memory_kib"])
+        rows.append(f"               of the whole process, which took {before} before the model")
     rows.append(f"  energy       {'no counter that can be read here' if found.energy is None else interval(found.energy)}")
     rows.extend(f"  noisy        {why}" for why in found.about["noisy_because"])
     return "\n".join(rows)

@@ -12,6 +12,7 @@ from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_list
 
 from archsearch.cluster.device_actor import NAMESPACE
 from archsearch.cluster.devices_section import PREFIX
+from archsearch.cluster.ray_connection import connect
 from archsearch.cluster.ray_nodes import Nodes
 from archsearch.jobs import JSON
 
@@ -42,6 +43,19 @@ class DeviceStatus:
 
     def to_json(self) -> dict[str, JSON]:
         return asdict(self)
+
+
+def devices_at(address: str) -> list[DeviceStatus]:
+    """The devices of the cluster at ``auto`` or ``host:port``, which is joined and left again.
+
+    Raises:
+        ArchsearchError: no cluster answers there.
+    """
+    connect(address, named="--address")
+    try:
+        return list_devices()
+    finally:
+        ray.shutdown()
 
 
 def list_devices() -> list[DeviceStatus]:

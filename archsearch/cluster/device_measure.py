@@ -91,7 +91,7 @@ def measure(
             seconds = time.perf_counter() - start
     except Interrupted:
         outcome = Failure(FailureKind.INTERRUPTED, "it had not begun")
-    except Refused as error:
+    except (Refused, OSError) as error:  # the second: there is no ssh here, or the lock's place is taken
         outcome = Failure(FailureKind.EXCEPTION, f"device {name}: {error}")
     finally:
         cancel.kills(None)

@@ -38,7 +38,9 @@ class DeviceSettings(Section):
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(None, description="ssh: the port, if it is not 22")
     identity: str | None = Field(None, description="ssh: the node's file with the private key, if it is not the usual one")
     known_hosts: str | None = Field(None, description="ssh: the node's file of host keys, if it is not the usual one")
-    python: str | None = Field(None, description="ssh: the board's interpreter that has archsearch; default: python3")
+    python: str | None = Field(
+        None, description="ssh: the board's interpreter that has archsearch, as seen from its home; default: python3"
+    )
     threads: PositiveInt = Field(1, description="CPU threads of what is measured")
     torch_device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:1")
     timeout: Duration = Field(600.0, gt=0, description="a job that has not ended after this time is ended and tried again")

@@ -222,13 +222,14 @@ def measure_memory(subjects: list[Subject], settings: Settings, request: Any, sa
     number, subject = request["numbers"][0], subjects[0]
 
     def found() -> None:
-        used = _settled(subject.runtime, settings)
+        _settled(subject.runtime, settings)  # the library is imported before the model comes
         gc.collect()
         baseline = _peak_after(lambda: None)
         made: list[Any] = []
 
         def load() -> None:
             model = load_model(subject.model, settings.batch)
+            used = _settled(subject.runtime, settings)  # one that does not outlive this, with what it knows of the model
             compiled = used.compile(model, subject.assignment)
             made.extend((compiled, compiled.load(model.inputs)))
 

@@ -71,8 +71,11 @@ def others_share(seconds: float) -> float:
 
 
 def one_pass(subjects: list[Subject], settings: Settings, name: str) -> tuple[list[Profile], float]:
+    said: set[tuple[str, int]] = set()
+
     def watch(step: Step) -> None:
-        if step.phase == "waiting" or step.done % 50 == 0:
+        if (step.phase, step.done // 50) not in said:
+            said.add((step.phase, step.done // 50))
             print(f"{name}: {step.phase} {step.done}/{step.total}", file=sys.stderr, flush=True)
 
     start = time.monotonic()

@@ -180,7 +180,8 @@ def test_the_actor_killed_in_the_middle_of_a_job(lab, session, tmp_path):
     assert [row[1] for row in rows(log) if row[2] == "end"] == ["2"], "the second attempt, and it alone, came to its end"
     (told,) = [data for id_, data in running.bench.events(EventKind.TOLD) if id_ == 1]
     assert told["attempt"] == 2 and told["metrics"]["latency_ms"] == 1.5
-    lab.until(lambda: lab.executor.capacity()["train"] == 2, what="nothing is left reserved")
+    lab.until(lambda: lab.executor.capacity()["train"] == 2)
+    until(lambda: ray.available_resources().get("CPU") == 2, what="nothing is left reserved")
 
 
 def test_a_device_node_lost_in_the_middle_of_a_job(lab, session, tmp_path):

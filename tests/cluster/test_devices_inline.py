@@ -22,6 +22,7 @@ from archsearch.cluster.device_turns import Turns
 from archsearch.cluster.devices_section import DevicesSection
 from archsearch.cluster.inline import InlineExecutor
 from archsearch.jobs import EventKind, FailureKind, InputError, Job, Result, Stage
+from archsearch.registry import WORKS
 from archsearch.store import Artifacts
 
 
@@ -188,6 +189,35 @@ def test_through_the_run_loop_a_profile_job_is_one_like_any_other(probes, digits
     with pytest.raises(InputError, match=r"'pi5', which section devices does not have. Known: here\."):
         other.session([job(device="pi5")], executor=executor)
     assert not other.events(EventKind.ASKED)
+
+
+class Shut(InlineExecutor):
+    """Its device has no room for a second attempt until something was trained."""
+
+    trained = False
+
+    def room(self, job, planned=()):
+        return super().room(job, planned) and (self.trained or job.queue == "train" or job.attempt == 1)
+
+
+def test_a_device_without_room_holds_up_no_training(probes, digits, locks, tmp_path):
+    """Both are to be tried again and hold the same resources."""
+
+    @WORKS.register("short_of_memory")
+    def short_of_memory(spec, context):
+        if context.job.attempt == 1:
+            raise MemoryError("not now")
+        executor.trained = True
+        return Result({})
+
+    bench = Bench(tmp_path / "run", digits)
+    executor = Shut(digits, Artifacts(str(bench.path)), devices=section(here={}))
+    late = time.monotonic() + 30
+    watch = Notes(lambda loop: loop.request_stop() if time.monotonic() > late else None)
+    outcome, loop = bench.session(
+        [job(does="die"), Job(0, Stage.COMPAT, "short_of_memory", {}, seed=1)], executor=executor, observer=watch
+    )
+    assert outcome.state == "done" and loop.searcher.told == [2, 1]
 
 
 # ------------------------------------------------------------------------------------------------------------------ turns

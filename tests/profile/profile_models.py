@@ -27,6 +27,17 @@ def large():
     return _convolutions(48)
 
 
+def hungry():
+    """Needs 64 MiB while it runs, and nothing to be loaded."""
+    import torch
+
+    class Hungry(torch.nn.Module):
+        def forward(self, x):
+            return x + torch.ones(16 << 20).mean()
+
+    return Hungry(), torch.zeros(1)
+
+
 def deadly():
     """Ends its process when it is run."""
     import torch

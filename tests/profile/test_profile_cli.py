@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from profile_models import FLAWLESS, stand_in
 
+from archsearch import load_run
 from archsearch.arch import seed_architecture
 from archsearch.cli import main
 from archsearch.profile import process
@@ -39,8 +41,20 @@ def test_what_is_measured_is_shown_with_its_interval(net, tmp_path, monkeypatch,
     assert "time of 1c 0r 1n 4ch" in err and "memory of m:f: 2 ms  [2, 2" in err
     assert archsearch(*words, "--json") == 0
     first, second = json.loads(capsys.readouterr().out)
-    assert first["model"] == str(net) and first["profile"]["latency"]["median"] == 2.0
+    assert first["model"].startswith("1c 0r 1n 4ch ") and first["profile"]["latency"]["median"] == 2.0
     assert first["profile"]["latency"]["noisy"] is False and second["profile"]["latency"]["noisy"] is True
+
+
+def test_the_frontier_of_a_run(tmp_path, monkeypatch, capsys):
+    conf = {"data": {"name": "digits", "max_train": 100}, "search": {"init_node_ch": [2, 3], "max_hull_points": 3}}
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(conf))
+    assert archsearch("simulate", tmp_path / "conf.yaml", "--slots", 2, "--run-dir", tmp_path / "run") == 0
+    front = load_run(tmp_path / "run").frontier()
+    monkeypatch.setattr(process, "command", lambda: stand_in(tmp_path, FLAWLESS + "time_all(lambda n: [2.0])\nsay('done')"))
+    capsys.readouterr()
+    assert archsearch("profile", tmp_path / "run", "--memory-runs", 0, "--patience", 0, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["model"].split(":")[0] for row in rows] == [f"point {row['id']}" for row in front] and rows
 
 
 def test_a_model_that_fails_is_named_and_the_others_are_shown(net, tmp_path, monkeypatch, capsys):
@@ -65,6 +79,7 @@ def test_bad_input(net, tmp_path, monkeypatch, capsys):
         ((net, "--threads", 999), "threads = 999"),
         ((net, "--width", -1), "width = -1"),
         ((tmp_path / "absent.yaml",), "there is no model"),
+        ((tmp_path,), "there is no run in"),
     ):
         assert archsearch("profile", *words) == 2
         assert said in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -16,8 +17,8 @@ from profile_models import FLAWLESS, SHORT, named, stand_in
 
 from archsearch.arch import seed_architecture
 from archsearch.jobs import InputError
-from archsearch.profile import process, protocol
-from archsearch.profile.measurement import Profile
+from archsearch.profile import child, process, protocol
+from archsearch.profile.measurement import Measurement, Profile
 from archsearch.profile.models import Model, architecture_model
 from archsearch.profile.process import Child, ChildFault
 from archsearch.profile.protocol import Step, describe, device_environment, measure
@@ -68,13 +69,14 @@ def test_models_are_measured_side_by_side_although_a_process_is_killed():
     def watch(step: Step) -> None:
         steps.append(step)
         if sum(each.phase == "time" for each in steps) == 2 and step.phase == "time":
-            (child,) = _children()
-            os.kill(child, signal.SIGKILL)
+            (victim,) = _children()
+            os.kill(victim, signal.SIGKILL)
 
-    subjects = [Subject(named("small")), Subject(named("large")), Subject(architecture_model(arch.to_json()))]
-    small, large, network = measure(subjects, SHORT, watch=watch)
-    assert isinstance(small, Profile) and isinstance(large, Profile) and isinstance(network, Profile)
-    for found in (small, large, network):
+    subjects = [Subject(named(name)) for name in ("small", "large", "hungry")] + [Subject(architecture_model(arch.to_json()))]
+    profiles = [found for found in measure(subjects, SHORT, watch=watch) if isinstance(found, Profile)]
+    assert len(profiles) == len(subjects)
+    small, large, hungry, _ = profiles
+    for found in profiles:
         latency, memory = found.latency, found.run_memory
         assert 0 < latency.minimum <= latency.median <= latency.p90 and 0 < latency.low <= latency.median <= latency.high
         assert SHORT.runs <= latency.runs <= SHORT.runs + 4, "the runs of the killed process are not among them"
@@ -84,6 +86,8 @@ def test_models_are_measured_side_by_side_although_a_process_is_killed():
         assert found.energy is None or found.energy.median > 0
     assert large.latency.median > 2 * small.latency.median
     assert large.about["file_size"] > small.about["file_size"] > 0
+    more = [_kib(found, "run_memory") - _kib(found, "load_memory") for found in (small, hungry)]
+    assert more[0] < 32 << 10 and 60 << 10 < more[1] < 80 << 10, "what a run needs is told apart from what loading takes"
     assert small.fingerprint == device_environment("pytorch", SHORT)[0] == device_environment("pytorch", SHORT)[0]
     assert steps[-1].done == steps[-1].total and _children() == []
 
@@ -138,6 +142,28 @@ def test_bad_input_is_refused_before_anything_starts(plugins, monkeypatch):
         Settings.from_json({"widht": 1})
     with pytest.raises(InputError, match="no runtime is called 'onrt'"):
         describe(model, "onrt")
+
+
+def test_subjects_take_turns_in_a_random_order_that_the_seed_decides():
+    """Each once a round; what came before them is not always the same."""
+
+    def order(seed: int) -> list[list[int]]:
+        said: list[dict] = []
+        settings = Settings.from_json(SHORT.to_json() | {"launches": 1, "rounds": 6, "runs": 12})
+        request = {"numbers": [4, 7, 9], "cores": [0], "order": seed, "powercap": "/nowhere"}
+        try:
+            subjects = [Subject(named("small"), assignment=(name,) * 4) for name in ("onednn", "native", "channels_last")]
+            child.measure_time(subjects, settings, request, lambda event, **data: said.append({"event": event, **data}))
+        finally:
+            gc.enable()
+        blocks = [each for each in said if each["event"] == "block"]
+        assert all(len(each["ms"]) >= 2 and min(each["ms"]) > 0 for each in blocks)
+        return [[each["subject"] for each in blocks[i : i + 3]] for i in range(0, len(blocks), 3)]
+
+    found = order(1)
+    assert len(found) == 6 and all(sorted(each) == [4, 7, 9] for each in found)
+    assert len({tuple(each) for each in found}) > 1
+    assert order(1) == found != order(2)
 
 
 HOSTILE = {
@@ -235,6 +261,11 @@ def test_two_measurements_at_once_share_no_file(tmp_path, monkeypatch):
     with Child({}, 1, 30.0) as first, Child({}, 1, 30.0) as second:
         assert next(first.answers()) == next(second.answers()) == {"event": "load", "others": 0.5}
         assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def _kib(found: Profile, name: str) -> float:
+    one: Measurement = getattr(found, name)
+    return one.median
 
 
 def _children() -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from overrides import overrides
@@ -13,6 +13,9 @@ from archsearch.jobs import InputError
 from archsearch.profile.graph import Graph, Operation
 from archsearch.profile.models import Loaded
 from archsearch.profile.runtimes.face import Arrays, Compiled, Runtime
+
+if TYPE_CHECKING:
+    from archsearch.profile.runtimes.torch_graph import Traced
 
 #: The backends in their order, and what each means for an operation. Left to itself PyTorch chooses by size.
 BACKENDS = (
@@ -58,6 +61,7 @@ class PyTorch(Runtime):
 
     name: ClassVar[str] = "pytorch"
     packages: ClassVar[tuple[str, ...]] = ("torch",)
+    _last: tuple[Loaded, Traced] | None = None  # following a model's code takes longer than placing its operations
 
     @overrides
     def settle(self, threads: int) -> None:
@@ -79,9 +83,7 @@ class PyTorch(Runtime):
 
     @overrides
     def graph(self, model: Loaded) -> Graph:
-        from archsearch.profile.runtimes.torch_graph import trace
-
-        return trace(model).graph
+        return self._traced(model).graph
 
     @overrides
     def supports(self, operation: Operation, backend: str) -> bool:
@@ -91,11 +93,18 @@ class PyTorch(Runtime):
     def compile(self, model: Loaded, assignment: Sequence[str] | None) -> Compiled:
         if assignment is None:
             return Eager(model.module)
-        from archsearch.profile.runtimes.torch_graph import assign, trace
+        from archsearch.profile.runtimes.torch_graph import assign
 
-        traced = trace(model)
+        traced = self._traced(model)
         self.check(traced.graph, assignment)
         return Eager(assign(traced, assignment))
+
+    def _traced(self, model: Loaded) -> Traced:
+        from archsearch.profile.runtimes.torch_graph import trace
+
+        if self._last is None or self._last[0] is not model:
+            self._last = model, trace(model)
+        return self._last[1]
 
 
 class PyTorchCompile(Runtime):
