@@ -77,6 +77,7 @@ class Run:
             "state": word,
             "reason": stopped.get("reason"),
             **summary(state.points(), **frontier_settings(self.config)),
+            **measured_summary(state.points(), self.config),
             "jobs": counts,
             "waiting": waiting,
             "slots": {"total": state.slots or 0, "busy": counts[JobState.RUNNING]},
@@ -189,6 +190,33 @@ def frontier_settings(config: Config) -> dict[str, Any]:
         "eps": getattr(section, "convex_hull_eps", 0.025),
         "band_standard_errors": getattr(section, "band_standard_errors", 0.0),
     }
+
+
+def measured_summary(points: Sequence[Point], config: Config) -> dict[str, Any]:
+    """``measurements``: for each objective ``{measured, noisy, waiting, lacking: {reason: points}}``, ids of points, and the
+    ``frontier`` of those that were measured. Nothing where a search measures nothing."""
+    found = {}
+    settings = frontier_settings(config)
+    for name in objectives(config):
+        lacking: dict[str, list[int]] = {}
+        for point in points:
+            if name in point.metrics.get("unmeasured", ()):
+                lacking.setdefault(point.metrics["unmeasured"][name], []).append(point.id)
+        there = [point for point in points if name in point.metrics]
+        known = {*(point.id for point in there), *(id_ for ids in lacking.values() for id_ in ids)}
+        found[name] = {
+            "measured": [point.id for point in there],
+            "noisy": [point.id for point in there if point.metrics["measured"][name]["noisy"]],
+            "waiting": [point.id for point in points if point.id not in known],
+            "lacking": lacking,
+            "frontier": summary(there, **{**settings, "cost": name})["frontier"],
+        }
+    return {"measurements": found} if found else {}
+
+
+def objectives(config: Config) -> list[str]:
+    """What a search measures of every point, such as ``latency_ms@pi4``; the cost first, if it is one."""
+    return list(getattr(config["search"], "measured", ()))
 
 
 def write_run_report(
