@@ -96,7 +96,7 @@ class FrontierSearcher(Searcher):
             return None
         worth = self._worth_testing()
         if (point := self.confirmations.next(worth, self.config.confirm)) is not None:
-            member = self.pool.points[point]
+            member = self.pool.trained[point]
             return self._job(Stage.EVAL_TRAINED, "train", again(member, self.around.settings), point)
         if Stage.EVAL_TRAINED in stages or not self.config.test_frontier:
             return None
@@ -134,7 +134,7 @@ class FrontierSearcher(Searcher):
         return self._job(stage, "train", spec, parent)
 
     def _test(self, point: int) -> Job:
-        member = self.pool.points[point]
+        member = self.pool.trained[point]
         return self._job(Stage.EVAL, "test", {"arch": member.arch, "weights": member.weights}, point)
 
     def _job(self, stage: Stage, work: str, spec: JSON, parent: int | None, queue: str = "train") -> Job:
