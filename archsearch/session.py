@@ -24,8 +24,8 @@ from archsearch.cluster.observer import Observer
 from archsearch.config import Config
 from archsearch.jobs import ArchsearchError, Executor, InputError, Searcher, StoreDamaged
 from archsearch.measured import parse_objective
-from archsearch.registry import SEARCHERS
-from archsearch.run import artifacts_root, evaluations_in, frontier_settings, write_run_report
+from archsearch.registry import RUNTIMES, SEARCHERS, WORKS
+from archsearch.run import artifacts_root, evaluations_in, frontier_settings, objectives, write_run_report
 from archsearch.searchers.base import FrontierSearcher
 from archsearch.searchers.surroundings import Measuring, Surroundings
 from archsearch.store import (
@@ -84,12 +84,14 @@ def _measuring(config: Config) -> Measuring:
     """How the devices measure that the search section names.
 
     Raises:
-        InputError: this machine is one of them, and lacks the runtime; the text says how to get it.
+        InputError: nobody knows the work or a runtime; or this machine is a device and lacks its runtime: how to get it.
     """
     section, devices, cluster = config["profile"], config["devices"], config["cluster"]
-    named = list(dict.fromkeys(parse_objective(name).device for name in getattr(config["search"], "measured", ())))
+    named = list(dict.fromkeys(parse_objective(name).device for name in objectives(config)))
+    here = cluster.executor == "inline" or cluster.address == "local"
     for name in named:
-        here = cluster.executor == "inline" or cluster.address == "local"
+        WORKS.get(section.work)
+        RUNTIMES.get(section.runtime_of(name))
         if here and devices.root[name].runner == "local" and section.work == "profile":
             from archsearch.profile.runtimes import runtime
 

@@ -10,7 +10,6 @@ from pydantic import Field, field_validator
 from archsearch.config import Duration, Section
 from archsearch.jobs import JSON
 from archsearch.profile.settings import Settings
-from archsearch.registry import RUNTIMES, WORKS
 
 
 class ProfileSection(Section):
@@ -29,25 +28,11 @@ class ProfileSection(Section):
     )
     work: str = Field("profile", description="the registered work that measures; it gives what archsearch.profile's does")
 
-    @field_validator("runtime", "work")
-    @classmethod
-    def _known(cls, name: str, info: Any) -> str:
-        return _registered(RUNTIMES if info.field_name == "runtime" else WORKS, name)
-
-    @field_validator("runtimes")
-    @classmethod
-    def _all_known(cls, runtimes: dict[str, str]) -> dict[str, str]:
-        for name in runtimes.values():
-            _registered(RUNTIMES, name)
-        return runtimes
-
     @field_validator("protocol")
     @classmethod
     def _in_range(cls, protocol: dict[str, JSON]) -> dict[str, JSON]:
         if taken := {"threads", "seed"} & protocol.keys():
-            raise ValueError(
-                f"{min(taken)} is not for here: a device's threads stand in section devices, seeds are the jobs' own"
-            )
+            raise ValueError(f"{min(taken)} is not for here: devices.NAME.threads says it, and a seed is each job's own")
         Settings.from_json(protocol)
         return protocol
 
@@ -56,10 +41,8 @@ class ProfileSection(Section):
         known = list(sections["devices"].names())
         for name in self.runtimes:
             if name not in known:
-                yield (
-                    ("profile", "runtimes", name),
-                    f"section devices has no device {name!r}. Known: {', '.join(known) or 'none'}.",
-                )
+                there = ", ".join(known) or "none"
+                yield ("profile", "runtimes", name), f"section devices has no device {name!r}. Known: {there}."
 
     def runtime_of(self, device: str) -> str:
         return self.runtimes.get(device, self.runtime)
@@ -67,9 +50,3 @@ class ProfileSection(Section):
     def spec(self, device: str) -> dict[str, JSON]:
         """What a measurement's job says besides the architecture."""
         return {"runtime": self.runtime_of(device), "protocol": dict(self.protocol)}
-
-
-def _registered(registry: Any, name: str) -> str:
-    if name not in registry:
-        raise ValueError(f"no {registry.kind} is called {name!r}; known: {', '.join(registry)}")
-    return name
