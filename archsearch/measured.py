@@ -13,7 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from archsearch.jobs import JSON
+from archsearch.jobs import JSON, FailureKind
+
+#: Failures that say something of the architecture on the device; after any other it is measured when the run goes on.
+INFEASIBLE = frozenset({FailureKind.EXCEPTION, FailureKind.NON_FINITE})
 
 #: Queues of devices are called so, and then the device's name.
 QUEUE = "device:"
@@ -154,9 +157,10 @@ class Answers:
             self._identities.setdefault(device, answer.identity)
         return answer
 
-    def failed(self, hash_: str, device: str, reason: str, *, again: bool) -> Answer:
-        """Take that there is none."""
-        answer = self._own[hash_, device] = no_answer(device, reason, again=again)
+    def failed(self, hash_: str, device: str, data: Mapping[str, JSON]) -> Answer:
+        """Take that there is none, as the data of the event say that ended the job."""
+        reason = str(data.get("message") or data.get("reason") or "no result")
+        answer = self._own[hash_, device] = no_answer(device, reason, again=data.get("kind") not in INFEASIBLE)
         return answer
 
     def forget(self, hash_: str, device: str) -> None:

@@ -244,8 +244,7 @@ class FrontierSearcher(Searcher):
         """A job ended without a result, as the event's data say."""
         self.early.ended(job)
         if job.stage is Stage.PROFILE:
-            reason = str(data.get("message") or data.get("reason") or "no result")
-            self._learn(self.measurements.ended(job, reason, data.get("kind")))
+            self._learn(self.measurements.ended(job, data))
 
     def _new_budget(self, data: Mapping[str, Any]) -> None:
         """A clock's budget that was used up, or a session that begins, with budgets changed; or devices are given up."""

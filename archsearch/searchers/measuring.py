@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from archsearch.jobs import JSON, FailureKind, Job, Stage
+from archsearch.jobs import JSON, Job, Stage
 from archsearch.measured import QUEUE, Answer, Answers, parse_objective
-
-#: Failures that say something of the architecture on the device; after any other it is measured when the run goes on.
-INFEASIBLE = frozenset({FailureKind.EXCEPTION, FailureKind.NON_FINITE})
 
 #: Points that are named of those without a measurement.
 MOST_NAMED = 5
@@ -117,11 +114,11 @@ class Measurements:
                 found += [(point, known) for point in self._points[other]]
         return found
 
-    def ended(self, job: Job, reason: str, kind: str | None = None) -> list[tuple[int, Answer]]:
-        """Take that a job came to nothing; ``kind`` is its failure's."""
+    def ended(self, job: Job, data: Mapping[str, JSON]) -> list[tuple[int, Answer]]:
+        """Take that a job came to nothing, as the event's data say."""
         hash_, device = self._key(job)
         self._open.discard((hash_, device))
-        answer = self._answers.failed(hash_, device, reason, again=kind not in INFEASIBLE)
+        answer = self._answers.failed(hash_, device, data)
         return [(point, answer) for point in self._points[hash_]]
 
     def resumed(self) -> None:

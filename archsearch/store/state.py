@@ -124,7 +124,7 @@ class RunState:
         for _, answer in self._answers.all_of(job.spec.get("hash", ""), list(self._devices)):
             found |= {name: figure.value for name, figure in answer.figures.items()}
             found.setdefault("measured", {}).update({name: figure.to_json() for name, figure in answer.figures.items()})
-            found.setdefault("unmeasured", {}).update(answer.lacking)
+            found.setdefault("unmeasured", {}).update({} if answer.again else answer.lacking)
         return found
 
     def profiles(self, point: int) -> list[Mapping[str, JSON]]:
@@ -252,8 +252,7 @@ class RunState:
         if kind is EventKind.TOLD:
             self._told(record)
         elif record.ended and record.job.stage is Stage.PROFILE:
-            reason = str(data.get("message") or data.get("reason") or "no result")
-            self._answers.failed(self._hash_of(record.job), record.job.queue.removeprefix(QUEUE), reason, again=False)
+            self._answers.failed(self._hash_of(record.job), record.job.queue.removeprefix(QUEUE), data)
         elif record.ended and record.job.stage is Stage.EVAL_TRAINED and record.job.parent is not None:
             self._confirmations.setdefault(record.job.parent, [])  # none came of it
 
