@@ -172,6 +172,9 @@ def _rows(point: Point, seconds: float, chosen: str) -> Iterator[list[str]]:
         value = number(point, name)
         if value is not None:
             yield [cost_label(name), f"{value:,.0f}" if value >= 1000 else quantity(value)]
+    for name, figure in (point.metrics.get("measured") or {}).items():
+        ends = f"{quantity(figure['low'])} to {quantity(figure['high'])}{', noisy' if figure['noisy'] else ''}"
+        yield [cost_label(name), f"{quantity(figure['value'])} ({ends})"]
     best, epochs = number(point, "best_epoch"), number(point, "epochs")
     if epochs is not None:
         yield ["epochs", f"{epochs:g}" + (f" (best: {best:g})" if best is not None else "")]
@@ -189,7 +192,7 @@ def _more(point: Point, chosen: str) -> Iterator[list[str]]:
     metrics = point.metrics
     rows = {name for error in ERROR_ROWS if _has_row(error, chosen) for name in (error, deviation_of(error))}
     for name in metrics:
-        value = None if name in SHOWN or name in rows or name in COSTS else number(point, name)
+        value = None if name in SHOWN or name in rows or name in COSTS or "@" in name else number(point, name)
         if value is not None:
             yield [str(name).replace("_", " "), f"{value:.4g}"]
     counted = metrics.get("tensorwatch")
