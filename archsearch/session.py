@@ -311,6 +311,12 @@ def open_executor(
 
         artifacts = Artifacts(root, reached=reached)
         executor: Executor = InlineExecutor(made.dataset, artifacts, devices=made.config["devices"])
+    elif cluster.address == "local" and (named := objectives(made.config)):
+        raise InputError(
+            f"search: {named[0]} is measured on a device, and a cluster that starts here (cluster.address: local) has none. To "
+            "measure on this machine set cluster.executor=inline; else name a cluster (--address HOST:PORT) that nodes with "
+            "devices have joined: ray start --address=HOST:PORT --labels device=NAME"
+        )
     else:
         from archsearch.cluster import ray_environment
 

@@ -164,6 +164,12 @@ def test_what_does_not_fit_is_said_before_anything_starts(changes, words, tmp_pa
     assert words in str(caught.value) and not (tmp_path / "run").exists()
 
 
+def test_a_cluster_that_starts_here_has_no_devices_and_that_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"latency_ms@one is measured on a device.*set cluster.executor=inline"):
+        api.search(small(**TWO_DEVICES, cluster={"executor": "ray"}), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_device_of_this_machine_without_its_runtime_is_said_with_the_extra(tmp_path, monkeypatch):
     from archsearch.profile.runtimes.pytorch import PyTorch
 
