@@ -61,6 +61,15 @@ def test_a_simulated_search_keeps_a_frontier_for_each_device(tmp_path, slots):
         each["id"] for each in about[ONE]["frontier"]
     ]
     assert done.busy_share <= 1.0
+    header, *lines = (run.path / "full_pool.tsv").read_text().splitlines()
+    columns = header.split("\t")
+    first = dict(zip(columns, lines[0].split("\t"), strict=True))
+    assert float(first[f"{TWO}_low"]) < float(first[TWO]) < float(first[f"{TWO}_high"]) and first[f"{TWO}_noisy"] == "0"
+    assert (run.path / "device_frontiers.png").read_bytes().startswith(b"\x89PNG")
+    page = (run.path / "report.html").read_text()
+    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    drawn = {each["name"]: sorted(p["id"] for p in each["points"] if p["front"]) for each in data["devices"]}
+    assert drawn == fronts(run) and [each["label"] for each in data["devices"]] == ["latency on one (ms)", "latency on two (ms)"]
 
 
 class WithoutDevice(SimulatedExecutor):
