@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from archsearch.jobs import InputError
-from archsearch.registry import DATASETS, OPERATIONS, SEARCHERS, SECTIONS, WORKS, Registry
+from archsearch.registry import DATASETS, OPERATIONS, RUNTIMES, SEARCHERS, SECTIONS, WORKS, Registry
 
 
 def install(folder: Path, name: str, entry_points: str, code: str) -> None:
@@ -126,7 +126,9 @@ def test_a_section_from_outside_is_part_of_every_configuration(tmp_path: Path) -
     assert "mine" in done.stdout.split()
 
 
-@pytest.mark.parametrize("registry", [SECTIONS, SEARCHERS, WORKS, DATASETS, OPERATIONS], ids=lambda registry: registry.kind)
+@pytest.mark.parametrize(
+    "registry", [SECTIONS, SEARCHERS, WORKS, DATASETS, OPERATIONS, RUNTIMES], ids=lambda registry: registry.kind
+)
 def test_every_built_in_name_leads_to_something(registry: Registry[object]) -> None:
     for name in registry:
         assert registry.get(name) is not None

@@ -54,9 +54,10 @@ def command(
 ) -> None:
     """Measure how long a model takes and how much memory it needs, on this machine.
 
-    Time and memory are measured in processes of their own, pinned to their cores. The interval bounds the median with 95 %
-    confidence, what differs from process to process included. A result whose interval stays wider than --width, or during
-    which others held the cores, is marked noisy. Energy is measured where the processor has a counter.
+    Time and memory are measured in processes of their own, pinned to their cores. The interval holds, with 95 % confidence,
+    the median that another measurement would find: what differs from process to process is in it. A result whose interval
+    stays wider than --width, or during which others held the cores, is marked noisy. Energy is measured where the processor
+    has a counter.
 
     Exit codes: 0 done (also with noisy results), 2 bad input or a model that could not be measured.
     """
@@ -88,7 +89,7 @@ def command(
                 print(_text(subject.model.name, one))
     failures = [(subject, one) for subject, one in zip(subjects, found, strict=True) if isinstance(one, Failed)]
     for subject, one in failures:
-        print(f"archsearch: {subject.model.name}: {one.kind}: {one.message}", file=sys.stderr)
+        print(f"archsearch: {subject.model.name}: {one.message}", file=sys.stderr)
     if failures:
         raise typer.Exit(2)
 

@@ -68,11 +68,11 @@ class Load:
         used = (later.used - self.used) - (later.own - self.own)
         return min(1.0, max(0.0, used / passed)) if passed > 0 else 0.0
 
-    def kept_waiting(self, later: Load) -> float | None:
-        """Seconds until ``later`` for which this process's threads could have run and did not."""
+    def kept_waiting(self, later: Load, threads: int) -> float | None:
+        """Seconds until ``later`` for which this process's threads could have run and did not; of so many threads in all."""
         if self.waited is None or later.waited is None:
             return None
-        return max(0.0, later.waited - self.waited) + max(0.0, later.stolen - self.stolen) / max(1, self.cores)
+        return max(0.0, later.waited - self.waited) + max(0.0, later.stolen - self.stolen) * threads / max(1, self.cores)
 
 
 def load_now() -> Load:

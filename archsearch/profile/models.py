@@ -124,12 +124,12 @@ def _from_function(model: Model) -> Loaded:
     except ArchsearchError:
         raise
     except Exception as error:
-        raise InputError(f"{model.name}: the model does not load: {type(error).__name__}: {error}") from error
+        raise InputError(f"the model does not load: {type(error).__name__}: {error}") from error
     made, inputs = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     tensors = [inputs] if isinstance(inputs, torch.Tensor) else list(inputs) if isinstance(inputs, (tuple, list)) else []
     if not (isinstance(made, torch.nn.Module) and tensors and all(isinstance(each, torch.Tensor) for each in tensors)):
         raise InputError(
-            f"{model.name}: expected a torch.nn.Module with its inputs, (module, tensor) or (module, (tensor, ...)), "
+            f"expected a torch.nn.Module with its inputs, (module, tensor) or (module, (tensor, ...)), "
             f"got {type(found).__name__}"
         )
     return Loaded(made.eval(), tuple(np.ascontiguousarray(each.detach().cpu().numpy()) for each in tensors))

@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archsearch.jobs import JSON, ArchsearchError, InputError, derive_seed
+from archsearch.jobs import JSON, InputError, derive_seed
 from archsearch.profile import environment as machine
 from archsearch.profile.graph import Described
 from archsearch.profile.measurement import Measurement, Profile
 from archsearch.profile.models import NO_ONNX, Model
 from archsearch.profile.process import Child, ChildFault
 from archsearch.profile.runtimes import runtime
-from archsearch.profile.sampling import summarise, width
+from archsearch.profile.sampling import width
 from archsearch.profile.settings import Failed, Settings, Subject
+from archsearch.profile.taken import Taken
 
 #: Version of the protocol: figures of different versions are not compared.
 PROTOCOL = 1
@@ -94,7 +95,7 @@ def describe(model: Model, runtime_name: str, settings: Settings | None = None) 
             if answer["event"] == "described":
                 return Described.from_json(answer)
             if answer["event"] == "failed":
-                raise InputError(answer["message"])
+                raise InputError(f"{model.name}: {answer['message']}")
     raise ChildFault("garbage", "the measuring process did not say what the model's operations are")
 
 
@@ -127,33 +128,6 @@ def _request(
     }
 
 
-@dataclass
-class _Taken:
-    """What was taken of one subject: for each process its blocks of runs, and what was seen beside them."""
-
-    launches: list[list[list[float]]] = field(default_factory=list)
-    energy: list[list[list[float]]] = field(default_factory=list)
-    seconds: float = 0.0
-    waited: float | None = 0.0  # seconds for which others held the cores
-    ready: dict[str, JSON] = field(default_factory=dict)
-    seen: list[dict[str, Any]] = field(default_factory=list)
-    latency: Measurement | None = None
-    because: tuple[str, ...] = ()  # why it is noisy
-
-    def take(self, answers: Sequence[Mapping[str, Any]]) -> None:
-        """Add what one process said of the subject."""
-        blocks = [answer for answer in answers if answer["event"] == "block"]
-        self.launches.append([answer["ms"] for answer in blocks])
-        self.energy.append([[answer["energy_mj"]] for answer in blocks if answer["energy_mj"] is not None])
-        for answer in blocks:
-            self.seconds += answer["seconds"]
-            self.waited = None if self.waited is None or answer["waited"] is None else self.waited + answer["waited"]
-            self.seen.append({name: answer[name] for name in ("clock_mhz", "temperature")})
-        for answer in answers:
-            if answer["event"] == "ready":
-                self.ready = {name: value for name, value in answer.items() if name not in ("event", "subject")}
-
-
 class _Measuring:
     """One call of `measure`. ``failed`` and ``taken`` are by the subjects' numbers."""
 
@@ -162,14 +136,14 @@ class _Measuring:
     ) -> None:
         self.subjects, self.settings, self.cores, self.watch, self.powercap = subjects, settings, cores, watch, powercap
         self.failed: dict[int, Failed] = {}
-        self.taken: dict[int, _Taken] = {}
+        self.taken: dict[int, Taken] = {}
         self.memory: dict[int, list[dict[str, Any]]] = {number: [] for number in range(len(subjects))}
         self.deaths: dict[int | None, int] = {}
         self.others: list[float] = []  # share of the machine's time that others used while blocks ran
         self.rounds = 0  # how often noisy subjects were measured again
         self.patience = settings.patience
-        self.done = 0
-        self.total = (settings.launches * settings.rounds + settings.memory_runs) * len(subjects)
+        self.steps = dict.fromkeys(range(len(subjects)), 0)  # blocks and peaks of memory taken
+        self.planned = dict.fromkeys(self.steps, settings.launches * settings.rounds + settings.memory_runs)
 
     # ------------------------------------------------------------------------------------------------------------- time
     def time_all(self) -> None:
@@ -180,29 +154,20 @@ class _Measuring:
             for number, taken in found.items():
                 if number in self.failed:
                     continue
-                self._judge(taken)
+                taken.judge(self.settings)
                 before = self.taken.get(number)
-                if before is None or not taken.because or width(_latency(taken)) < width(_latency(before)):
+                if before is None or not taken.because or width(taken.measured) < width(before.measured):
                     self.taken[number] = taken
                 if taken.because:
                     pending.append(number)
             if not pending or repeat == self.settings.repeats:
                 return
             self.rounds += 1
-            self.total += len(pending) * self.settings.launches * self.settings.rounds
+            for number in pending:
+                self.planned[number] += self.settings.launches * self.settings.rounds
 
-    def _judge(self, taken: _Taken) -> None:
-        """The latency, and whether it can be relied on."""
-        found = summarise(taken.launches, "ms", self.settings.seed)
-        because = []
-        if width(found) > self.settings.width:
-            because.append(f"the interval is {width(found):.1%} of the median wide, {self.settings.width:.1%} was asked for")
-        if taken.waited is not None and taken.waited > self.settings.busy * taken.seconds:
-            because.append(f"others held its cores for {taken.waited / taken.seconds:.1%} of the time")
-        taken.latency, taken.because = replace(found, noisy=bool(because)), tuple(because)
-
-    def _launches(self, numbers: list[int], repeat: int) -> dict[int, _Taken]:
-        taken = {number: _Taken() for number in numbers}
+    def _launches(self, numbers: list[int], repeat: int) -> dict[int, Taken]:
+        taken = {number: Taken() for number in numbers}
         for launch in range(self.settings.launches):
             going = [number for number in numbers if number not in self.failed]
             while going:
@@ -220,8 +185,8 @@ class _Measuring:
         """What one process said of each subject, or None if it failed; then the subject at fault has been noted."""
         found: dict[int, list[dict[str, Any]]] = {number: [] for number in numbers}
         request = _request("time", [self.subjects[number] for number in numbers], numbers, self.settings, self.cores)
-        done = self.done
-        self.watch(Step("starting", self.done, self.total))
+        steps = dict(self.steps)
+        self._tell("starting")
 
         def listen(answer: dict[str, Any]) -> None:
             if answer["event"] == "load":
@@ -233,7 +198,7 @@ class _Measuring:
 
         if self._hear(request | {"order": order, "powercap": str(self.powercap)}, {}, listen):
             return found
-        self.done = done
+        self.steps = steps
         return None
 
     # ----------------------------------------------------------------------------------------------------------- memory
@@ -278,9 +243,13 @@ class _Measuring:
             return False
 
     def _step(self, phase: str, number: int) -> None:
-        self.done += 1
-        taken = self.taken.get(number)
-        self.watch(Step(phase, self.done, max(self.total, self.done), number, None if taken is None else taken.latency))
+        self.steps[number] += 1
+        self._tell(phase, number)
+
+    def _tell(self, phase: str, number: int | None = None) -> None:
+        taken = None if number is None else self.taken.get(number)
+        total = sum(self.steps[each] if each in self.failed else self.planned[each] for each in self.steps)
+        self.watch(Step(phase, sum(self.steps.values()), total, number, None if taken is None else taken.latency))
 
     def _settle_down(self) -> None:
         """Wait until others are quiet and the machine has cooled down, as long as the patience for all such waits lasts."""
@@ -292,53 +261,17 @@ class _Measuring:
             calm = before.others(machine.load_now()) <= QUIET and (hottest is None or hottest <= self.settings.hot)
             if calm or self.patience <= 0:
                 return
-            self.watch(Step("waiting", self.done, self.total))
+            self._tell("waiting")
             self.patience -= time.monotonic() - start
 
     # ------------------------------------------------------------------------------------------------------------ result
     def result(self, number: int, packages: Sequence[str]) -> Profile | Failed:
         if number in self.failed:
             return self.failed[number]
-        taken, memory = self.taken[number], self.memory[number]
-        environment = machine.environment(packages, self.settings.threads, self.cores)
-        clocks = [each["clock_mhz"] for each in taken.seen if each["clock_mhz"] is not None]
-        heat = [each["temperature"] for each in taken.seen if each["temperature"] is not None]
-        whole = all(taken.energy)
         about: dict[str, JSON] = {
-            **taken.ready,
-            "interval_width": width(_latency(taken)),
-            "noisy_because": list(taken.because),
             "repeats": self.rounds,
-            "processes": len(taken.launches),
-            "waited_share": None if taken.waited is None else taken.waited / taken.seconds,
             "others_share": max(self.others, default=None),
-            "clock_mhz": min(clocks, default=None),
-            "temperature_c": max(heat, default=None),
-            "baseline_memory_kib": min((each["baseline"] for each in memory), default=None),
             "settings": self.settings.to_json(),
-            "environment": environment,
+            "environment": machine.environment(packages, self.settings.threads, self.cores),
         }
-        return Profile(
-            latency=_latency(taken),
-            load_memory=_peak([each["load"] for each in memory]),
-            run_memory=_peak([each["run"] for each in memory if each["apart"]]),
-            energy=summarise(taken.energy, "mJ", self.settings.seed) if whole and taken.energy else None,
-            runtime=self.subjects[number].runtime,
-            fingerprint=machine.fingerprint(environment),
-            protocol=PROTOCOL,
-            about=about,
-        )
-
-
-def _latency(taken: _Taken) -> Measurement:
-    if taken.latency is None:
-        raise ArchsearchError("a latency is asked for before it was judged")
-    return taken.latency
-
-
-def _peak(values: Sequence[int]) -> Measurement | None:
-    """One value of each process, in KiB. The least and the greatest of n values bound the median with 1 - 2 / 2**n."""
-    if not values:
-        return None
-    found = summarise([[[float(value)]] for value in values], "KiB", 0)
-    return replace(found, low=float(min(values)), high=float(max(values)))
+        return self.taken[number].profile(self.subjects[number].runtime, PROTOCOL, self.memory[number], about)

@@ -52,10 +52,11 @@ def summarise(launches: Launches, unit: str, seed: int) -> Measurement:
 
 
 def interval(launches: Sequence[Sequence[NDArray[np.float64]]], seed: int) -> tuple[float, float]:
-    """Bounds of the median with 95 % confidence.
+    """Bounds that hold, with 95 % confidence, the median that another such measurement would find.
 
-    With few processes a bootstrap is too sure of itself: the spread of n values is underestimated by sqrt((n - 1) / n), and
-    normal quantiles stand where Student's belong. The bounds are moved away from the median by both.
+    Three factors move a bootstrap's bounds away from the median. With few processes it is too sure of itself: the spread of n
+    values is underestimated by sqrt((n - 1) / n), and normal quantiles stand where Student's belong. And another measurement's
+    median has as much error as this one: sqrt(2). The true median is within these bounds all the more.
     """
     from scipy.special import stdtrit
 
@@ -71,7 +72,7 @@ def interval(launches: Sequence[Sequence[NDArray[np.float64]]], seed: int) -> tu
     low, high = np.percentile(found, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     units = len(launches) if len(launches) > 1 else len(launches[0])
     if units > 1:
-        wider = float(stdtrit(units - 1, (1 + LEVEL) / 2)) / 1.96 * (units / (units - 1)) ** 0.5
+        wider = float(stdtrit(units - 1, (1 + LEVEL) / 2)) / 1.96 * (2 * units / (units - 1)) ** 0.5
         low, high = median - (median - low) * wider, median + (high - median) * wider
     return max(float(low), 0.0), float(high)
 

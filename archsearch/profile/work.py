@@ -36,5 +36,5 @@ def profile(spec: JSON, context: Context) -> Result:
 
     found = measure([subject], Settings.from_json(given), watch=watch)[0]
     if isinstance(found, Failed):
-        raise InputError(f"{subject.model.name}: {found.kind}: {found.message}")
+        raise InputError(f"{subject.model.name}: {found.message}")
     return Result(found.to_json())

@@ -24,6 +24,10 @@ def small():
 
 
 def large():
+    """Needs 96 MiB while it is loaded, and gives them back."""
+    import torch
+
+    assert torch.ones(24 << 20).sum() > 0
     return _convolutions(48)
 
 
@@ -51,6 +55,13 @@ def deadly():
 
 def raising():
     raise RuntimeError("these weights are lost")
+
+
+def placed():
+    """Says where it would run."""
+    import torch
+
+    raise RuntimeError(f"on {sorted(os.sched_getaffinity(0))} with {torch.get_num_threads()} threads")
 
 
 def shapeless():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -25,21 +26,29 @@ class TestPyTorchCompile(RuntimeContract):
     name = "pytorch-compile"
 
 
-def _has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
-@pytest.mark.soak
-@pytest.mark.skipif("not _has_gpu()", reason="no GPU here")
-@pytest.mark.parametrize("name", ["pytorch-cuda", "pytorch-cuda-graph"])
 class TestPyTorchCuda(RuntimeContract):
+    name = "pytorch-cuda"
     tolerance = 1e-2  # TF32
 
-    @pytest.fixture(autouse=True)
-    def _named(self, name):
-        type(self).name = name
+    @pytest.fixture(scope="class", autouse=True)
+    def _gpu(self):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU here")
+
+
+class TestPyTorchCudaGraph(TestPyTorchCuda):
+    name = "pytorch-cuda-graph"
+
+
+def test_without_a_gpu_its_runtimes_say_so():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(InputError, match="'pytorch-cuda-graph' needs a GPU"):
+        runtime("pytorch-cuda-graph")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +76,7 @@ def test_each_backend_runs_its_own_kernel(backend):
     if backend not in used.backends:
         pytest.skip(f"{backend} is not available on this processor")
     module = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU()).eval()
-    inputs = torch.randn(1, 8, 12, 12)
+    inputs = torch.randn(1, 8, 64, 64)  # so large that PyTorch itself would choose oneDNN
     compiled = used.compile(
         Loaded(module, (inputs.numpy(),)), [backend, "channels_last" if backend == "channels_last" else "onednn"]
     )
@@ -78,6 +87,18 @@ def test_each_backend_runs_its_own_kernel(backend):
     assert ran == {KERNELS[backend]}
     assert output.is_contiguous(memory_format=torch.channels_last) == (backend == "channels_last")
     assert torch._C._get_mkldnn_enabled() and torch._C._get_nnpack_enabled(), "switched off for this operation only"
+
+
+def test_maps_are_laid_out_anew_where_two_backends_meet():
+    import torch
+    from torch import nn
+
+    used = runtime("pytorch")
+    module, inputs = nn.Sequential(nn.Conv2d(8, 16, 3), nn.ReLU()).eval(), (torch.randn(1, 8, 12, 12).numpy(),)
+    for first, second in itertools.permutations(("onednn", "channels_last", "native"), 2):
+        compiled = used.compile(Loaded(module, inputs), [first, second])
+        output = compiled.run(compiled.load(inputs))
+        assert output.is_contiguous(memory_format=torch.channels_last) == (second == "channels_last")
 
 
 def test_a_networks_operations(network):
