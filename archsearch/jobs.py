@@ -352,7 +352,8 @@ class Executor(ABC):
         return self.capacity(planned).get(job.queue, 0) > 0
 
     def waiting(self) -> Mapping[int, Mapping[str, JSON]]:
-        """Jobs that were submitted and that no living node could hold: what was ``asked`` for, and what ``exists``."""
+        """Jobs that were submitted and that no living node could hold: what was ``asked`` for, and what ``exists``; or whose
+        device is not to be had, and that ``because`` of what."""
         return {}
 
     @abstractmethod

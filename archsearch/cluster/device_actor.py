@@ -95,7 +95,7 @@ class DeviceActor:
         self._node = ray.get_runtime_context().get_node_id()
         self._host = socket.gethostname()
         self._facts: Mapping[str, JSON] = facts()
-        self._reservation = Reservation(name, self._node)
+        self._reservation = Reservation(self._node)
         self._turns = Turns()
         self._tasks: dict[Key, tuple[asyncio.Task[Completion], Cancel]] = {}
         self._now: Key | None = None  # whose turn it is

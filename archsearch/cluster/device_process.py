@@ -11,10 +11,8 @@ import contextlib
 import json
 import os
 import selectors
-import shlex
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from archsearch.cluster.context import MOST_TRACEBACK
+from archsearch.cluster.device_command import command, environment
 from archsearch.cluster.devices_section import DeviceSettings
 from archsearch.config.secrets import mask_text
 from archsearch.jobs import (
@@ -35,9 +34,6 @@ from archsearch.jobs import (
     Job,
     Result,
 )
-
-#: What is started on the device.
-MODULE = "archsearch.cluster.device_child"
 
 #: Seconds within which a device must say that it is ready: a small board takes its time to load Python.
 READY_WITHIN = 60.0
@@ -71,11 +67,11 @@ class DeviceProcess:
         self._buffer, self._searched = bytearray(), 0
         self._words = bytearray()  # the last of what it said on stderr
         self._process = subprocess.Popen(
-            _command(settings),
+            command(settings),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(settings),
+            env=environment(settings),
             pass_fds=(lock,),
             start_new_session=True,
             bufsize=0,
@@ -241,43 +237,6 @@ class DeviceProcess:
         while self._read(0.0):
             pass
         return mask_text(bytes(self._words).decode(errors="replace").strip())
-
-
-def _command(settings: DeviceSettings) -> list[str]:
-    if settings.runner == "local":
-        return [sys.executable, "-m", MODULE]
-    # No terminal: it would echo and break long lines, and is not needed, since the process ends itself when its stdin ends.
-    # The shell stays, so that 255 means a lost connection alone: of a process that was killed it makes 128 and the signal.
-    there = f"{shlex.quote(settings.python or 'python3')} -m {MODULE}; exit $?"
-    command = ["ssh", "-T"]
-    for option in (
-        "BatchMode=yes",
-        "StrictHostKeyChecking=yes",
-        "ConnectTimeout=10",
-        "ServerAliveInterval=5",
-        "ServerAliveCountMax=3",
-        "ControlMaster=no",  # 0.3 s less a job, for a process that outlives its job and shares its fate with others
-        "ControlPath=none",
-        "ForwardAgent=no",
-        "ClearAllForwardings=yes",
-        "LogLevel=ERROR",
-    ):
-        command += ["-o", option]
-    for flag, value in (("-p", settings.port), ("-i", settings.identity)):
-        command += [flag, str(value)] if value is not None else []
-    if settings.known_hosts is not None:
-        command += ["-o", f"UserKnownHostsFile={settings.known_hosts}"]
-    return [*command, "--", str(settings.host), f"exec sh -c {shlex.quote(there)}"]
-
-
-def _environment(settings: DeviceSettings) -> dict[str, str]:
-    """This process's own; a child of the same interpreter finds the same modules, and the GPUs that Ray hides from an actor."""
-    own = dict(os.environ)
-    if settings.runner == "local":
-        own["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path, own.get("PYTHONPATH")]))
-        if own.get("CUDA_VISIBLE_DEVICES") == "":
-            del own["CUDA_VISIBLE_DEVICES"]
-    return own
 
 
 def _result(about: Any) -> Result:

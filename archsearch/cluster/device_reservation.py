@@ -12,22 +12,22 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.util.placement_group import PlacementGroup, get_placement_group, placement_group, placement_group_table
-from ray.util.placement_group import remove_placement_group as remove
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 #: Seconds between two looks at what is held.
 LOOK_EVERY = 0.2
 
 
 class Reservation:
-    """Of the node with this id, for a device. To be used by one thread at a time, in the actor that owns the device."""
+    """Of the node with this id. To be used by one thread at a time, in an actor.
 
-    def __init__(self, device: str, node: str) -> None:
-        self._prefix = f"archsearch-device:{device}:"
+    What an actor that is lost held, Ray takes back, also when it starts that actor again.
+    """
+
+    def __init__(self, node: str) -> None:
         self._node = node
         self._groups: list[PlacementGroup] = []
         self.under_way = False  # CPUs are asked for, or held
-        self._drop_left()
 
     def take(self, wait: Callable[[str], None]) -> None:
         """Hold the node's CPUs, unless they are held already.
@@ -39,10 +39,8 @@ class Reservation:
             cpus = self._cpus()
             sizes = [1.0] * int(cpus) + ([cpus % 1] if cpus % 1 else [])
             self.under_way = bool(sizes)
-            for number, size in enumerate(sizes):
-                here = [{"ray.io/node-id": self._node}]
-                name = f"{self._prefix}{number}"
-                self._groups.append(placement_group([{"CPU": size}], name=name, bundle_label_selector=here))
+            here = [{"ray.io/node-id": self._node}]
+            self._groups = [placement_group([{"CPU": size}], bundle_label_selector=here) for size in sizes]
         missing = list(self._groups)
         while missing:
             missing = [group for group in missing if not group.wait(0)]
@@ -56,15 +54,8 @@ class Reservation:
         self.under_way = False
         for group in groups:
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
-                remove(group)
+                remove_placement_group(group)
 
     def _cpus(self) -> float:
         here: dict[str, Any] = next((each for each in ray.nodes() if each["NodeID"] == self._node), {})
         return float(math.floor(here.get("Resources", {}).get("CPU", 0.0) * 1e4) / 1e4)
-
-    def _drop_left(self) -> None:
-        """Remove what an earlier life of the actor, which was killed, still holds."""
-        for about in placement_group_table().values():
-            if about["name"].startswith(self._prefix) and about["state"] != "REMOVED":
-                with contextlib.suppress(ray.exceptions.RayError, ValueError):
-                    remove(get_placement_group(about["name"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 import ray
@@ -11,15 +12,20 @@ import ray
 from archsearch.jobs import ArchsearchError
 
 
-def connect(address: str, slots: int | None = None, *, named: str = "cluster.address") -> None:
-    """Join the cluster at ``address``: ``host:port``, ``auto`` for this machine's, ``local`` to start one with so many cores.
+def connect(address: str, slots: int | None = None, *, offers: Iterable[str] = (), named: str = "cluster.address") -> None:
+    """Join the cluster at ``address``: ``host:port``, ``auto`` for this machine's, ``local`` to start one.
+
+    Args:
+        slots: cores of a cluster that is started; default: all.
+        offers: custom resources of which it has one each.
+        named: what the user calls the address.
 
     Raises:
-        ArchsearchError: no cluster answers there; ``named`` is what the user calls the address.
+        ArchsearchError: no cluster answers there.
     """
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
-        common |= {"num_cpus": slots or os.cpu_count(), "include_dashboard": False}
+        common |= {"num_cpus": slots or os.cpu_count(), "include_dashboard": False, "resources": dict.fromkeys(offers, 1)}
     try:
         if ":" in address and "://" not in address:  # ray.init waits minutes for a head that is not there
             host, _, port = address.rpartition(":")

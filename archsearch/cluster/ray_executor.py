@@ -16,7 +16,7 @@ from overrides import overrides
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from archsearch.cluster.device_queue import DeviceQueues
-from archsearch.cluster.devices_section import DevicesSection, device_of
+from archsearch.cluster.devices_section import PREFIX, DevicesSection, device_of
 from archsearch.cluster.placement import Board, asked_for, existing
 from archsearch.cluster.ray_connection import connect
 from archsearch.cluster.ray_nodes import Nodes
@@ -78,7 +78,9 @@ class RayExecutor(Executor):
         self._say = say
         self._limit = policy.slots if policy.slots != "auto" and policy.address != "local" else None
         self._ahead = policy.ahead
-        connect(policy.address, None if policy.slots == "auto" else policy.slots)
+        devices = devices or DevicesSection()
+        # A cluster of this machine alone has, or reaches, all of them.
+        connect(policy.address, None if policy.slots == "auto" else policy.slots, offers=map(PREFIX.__add__, devices.names()))
         refuse_unshared(root)
         self._root = root
         self._kinds = {"train": [wants for stage, wants in resources.items() if stage is not Stage.SEARCH]}
@@ -93,7 +95,7 @@ class RayExecutor(Executor):
         self._mailbox = ray.remote(Mailbox).options(**options).remote()
         self._task = ray.remote(max_retries=0, retry_exceptions=False)(run_attempt)
         self._nodes = Nodes(policy.gpu_memory)
-        self._devices = DeviceQueues(devices or DevicesSection(), self._nodes, root, self._mailbox)
+        self._devices = DeviceQueues(devices, self._nodes, root, self._mailbox)
         self._refs: dict[Any, Job] = {}
         self._jobs: dict[int, Job] = {}
         self._began: dict[int, tuple[float, str]] = {}  # when and on which node each attempt began, those that have

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -28,8 +29,8 @@ from archsearch.jobs import Completion, EventKind, FailureKind, InputError, Job,
 
 DEVICES = DevicesSection.model_validate({"one": {"threads": 2}, "two": {}})
 
-#: How the two nodes join: one by its label, and with a core on which it trains; one by its resource, for devices alone.
-ONE = {"num_cpus": 1, "labels": {"device": "one"}}
+#: How the two nodes join: one by its label, and with cores on which it trains; one by its resource, for devices alone.
+ONE = {"num_cpus": 2, "labels": {"device": "one"}}
 TWO = {"num_cpus": 0, "resources": {"device:two": 1}}
 
 
@@ -70,12 +71,15 @@ class Lab:
         found, self.done = self.done, []
         return found
 
+    def forget(self, device):
+        """End a device's actor for good."""
+        with contextlib.suppress(ValueError):
+            ray.kill(ray.get_actor(f"device:{device}", namespace=NAMESPACE))
+        self.executor._devices._actors.pop(device, None)
+
     def close(self):
-        for device in ("one", "two"):
-            try:
-                ray.kill(ray.get_actor(f"device:{device}", namespace=NAMESPACE))
-            except ValueError:
-                continue
+        self.forget("one")
+        self.forget("two")
         for node in self.nodes.values():
             self.cluster.remove_node(node, allow_graceful=True)
         until(lambda: sum(node["Alive"] for node in ray.nodes()) == 1, timeout=90, what="the nodes are known to be gone")
@@ -117,7 +121,7 @@ def gone(pid: int) -> bool:
 
 def test_jobs_run_where_their_device_is_and_two_runs_take_turns(lab, tmp_path):
     """And nothing is trained on a node while it measures."""
-    until(lambda: lab.executor.capacity()["train"] == 2, what="the head's slot, and that of the device's node")
+    until(lambda: lab.executor.capacity()["train"] == 3, what="the head's slot, and those of the device's node")
     log = tmp_path / "log"
     mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
     other = DeviceQueues(DEVICES, lab.executor._nodes, str(tmp_path / "other"), mailbox)
@@ -132,14 +136,14 @@ def test_jobs_run_where_their_device_is_and_two_runs_take_turns(lab, tmp_path):
     others = other.refs()
     lab.until(lambda: lab.state("one")["queue"] == {str(lab.root): 2, str(tmp_path / "other"): 2})
     assert lab.state("one")["node"] == lab.nodes["one"].node_id
-    lab.until(lambda: lab.executor.capacity()["train"] == 1, what="the node's slot is taken away")
+    lab.until(lambda: lab.executor.capacity()["train"] == 1, what="the node's slots are taken away")
     done = lab.ends(3)
     assert all(isinstance(each.outcome, Result) and each.seconds > 0.2 for each in done), done
     assert done[0].outcome.metrics["threads"] == 2 and done[0].outcome.metrics["omp"] == "2"
     assert len(ray.wait(others, num_returns=2, timeout=60)[0]) == 2
     assert [isinstance(other.take(ref).outcome, Result) for ref in others] == [True, True]
     assert [row[0] for row in rows(log) if row[2] == "begin"] == ["1", "11", "2", "12", "3"]
-    lab.until(lambda: lab.executor.capacity()["train"] == 2, what="its slot is given back")
+    lab.until(lambda: lab.executor.capacity()["train"] == 3, what="its slots are given back")
 
 
 def test_a_node_is_reserved_before_it_measures(lab, tmp_path):
@@ -151,7 +155,7 @@ def test_a_node_is_reserved_before_it_measures(lab, tmp_path):
     lab.until(training.exists, what="the training runs")
     lab.executor.submit(job(21, "one", seconds=1, log=str(log)))
     about = lab.until(lambda: lab.executor.waiting().get(21))
-    assert waits_for(about).startswith("waits for device one: reserving its node: waits for 1 of 1 CPUs of its node")
+    assert waits_for(about).startswith("waits for device one: reserving its node: waits for 1 of 2 CPUs of its node")
     lab.executor.submit(Job(22, Stage.COMPAT, "wait_for_it", {**spec, "seconds": 0}, seed=1, resources=here))
     first, second, third = lab.ends(3)
     assert first.job == 20 and {second.job, third.job} == {21, 22}
@@ -163,7 +167,7 @@ def test_a_node_is_reserved_before_it_measures(lab, tmp_path):
 def test_the_actor_killed_in_the_middle_of_a_job(lab, session, tmp_path):
     """SIGKILL: one attempt is lost, with its process; the job is told once; crashes and trainings beside it are as ever."""
     log = tmp_path / "log"
-    jobs = [job(device="one", seconds=4, log=str(log)), job(device="two", does="crash")]
+    jobs = [job(device="one", seconds=3, log=str(log)), job(device="two", does="crash")]
     jobs += [Job(0, Stage.COMPAT, "probe", {}, seed=1)] * 3
     running = session(jobs)
     until(lambda: rows(log), what="the job has begun")
@@ -180,8 +184,8 @@ def test_the_actor_killed_in_the_middle_of_a_job(lab, session, tmp_path):
     assert [row[1] for row in rows(log) if row[2] == "end"] == ["2"], "the second attempt, and it alone, came to its end"
     (told,) = [data for id_, data in running.bench.events(EventKind.TOLD) if id_ == 1]
     assert told["attempt"] == 2 and told["metrics"]["latency_ms"] == 1.5
-    lab.until(lambda: lab.executor.capacity()["train"] == 2)
-    until(lambda: ray.available_resources().get("CPU") == 2, what="nothing is left reserved")
+    lab.until(lambda: lab.executor.capacity()["train"] == 3)
+    until(lambda: ray.available_resources().get("CPU") == 3, what="nothing is left reserved")
 
 
 def test_a_device_node_lost_in_the_middle_of_a_job(lab, session, tmp_path):
@@ -193,9 +197,7 @@ def test_a_device_node_lost_in_the_middle_of_a_job(lab, session, tmp_path):
     until(lambda: rows(log), what="the job has begun")
     measuring = int(rows(log)[0][3])
     lab.cluster.remove_node(lab.nodes.pop("two"))
-    lost = time.monotonic()
     found = until(lambda: [each for each in running.summary()["waiting"] if each["job"] == 1])
-    print(f"the loss was said after {time.monotonic() - lost:.1f} s")
     assert "waits for a node: asks for device two; there are" in waits_for(found[0]), found
     until(lambda: gone(measuring), timeout=20)
     trained = running.bench.loop.ledger.told
@@ -287,8 +289,7 @@ while True:
 
 def test_a_device_outlives_the_driver_that_made_it_and_measures_nothing_for_the_dead(lab, tmp_path):
     """SIGKILL: what it had running there ends, what it had waiting never begins, and the next run is served."""
-    ray.kill(ray.get_actor("device:one", namespace=NAMESPACE))
-    lab.executor._devices._actors.clear()
+    lab.forget("one")
     log, mine = tmp_path / "far", tmp_path / "mine"
     driver = subprocess.Popen([sys.executable, "-c", FAR, lab.cluster.address, str(lab.root), str(log)])
     try:
@@ -304,3 +305,38 @@ def test_a_device_outlives_the_driver_that_made_it_and_measures_nothing_for_the_
     (done,) = lab.ends(1)
     assert isinstance(done.outcome, Result) and len(rows(mine)) == 4
     assert gone(int(rows(log)[0][3])) and [row[:3] for row in rows(log)] == [["1", "1", "begin"]]
+
+
+LOCAL = """
+import json, sys
+from archsearch.cluster import ray_environment
+ray_environment.prepare("local", sys.argv[1])
+from archsearch.cluster.devices_section import DevicesSection
+from archsearch.cluster.ray_executor import RayExecutor
+from archsearch.cluster.section import ClusterSection
+from archsearch.data import DataSection, load
+from archsearch.jobs import Completion, Job, Resources, Stage
+
+devices = DevicesSection.model_validate({"here": {}})
+digits = load(DataSection(name="digits", max_train=100))
+policy = ClusterSection(address="local", slots=1)
+executor = RayExecutor(digits, sys.argv[1], resources={Stage.COMPAT: Resources()}, policy=policy, devices=devices)
+executor.submit(Job(1, Stage.COMPAT, "probe", {}, seed=1))
+executor.submit(Job(2, Stage.PROFILE, "on_device", {}, seed=1, queue="device:here"))
+done = []
+while len(done) < 2:
+    done += [item for item in executor.wait(0.5) if isinstance(item, Completion)]
+executor.close()
+print(json.dumps({item.job: dict(item.outcome.metrics) for item in done}))
+"""
+
+
+@pytest.mark.soak
+def test_a_cluster_of_this_machine_alone_has_the_devices_that_are_configured(probes, lab, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", LOCAL, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["1"]["train"] == 100 and found["2"]["latency_ms"] == 1.5

@@ -23,7 +23,8 @@ from archsearch.cluster.devices_section import DevicesSection
 from archsearch.cluster.inline import InlineExecutor
 from archsearch.jobs import EventKind, FailureKind, InputError, Job, Result, Stage
 from archsearch.registry import WORKS
-from archsearch.store import Artifacts
+from archsearch.session import refuse_unasked
+from archsearch.store import Artifacts, RunFolder
 
 
 def section(**devices):
@@ -155,11 +156,13 @@ def test_nothing_is_measured_for_a_dead_driver_and_its_lock_is_free(probes, lock
     try:
         child = int(until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip()))
         measuring = int((tmp_path / "log").read_text().split()[3])
-        with (locks / "archsearch-device-host.lock").open() as file, pytest.raises(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.kill(measuring, signal.SIGSTOP)  # it cannot end itself now
     finally:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
+    with (locks / "archsearch-device-host.lock").open() as file:
+        assert not _lockable(file), "what measures has it still"
+    os.kill(measuring, signal.SIGCONT)
     for pid in (measuring, child):
         until(lambda pid=pid: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     with (locks / "archsearch-device-host.lock").open() as file:
@@ -224,21 +227,25 @@ def test_a_device_without_room_holds_up_no_training(probes, digits, locks, tmp_p
 def test_runs_take_turns_and_each_is_served_in_its_own_order():
     order = []
 
-    async def one(turns, run, number):
-        async with turns.turn(run, number):
-            order.append(f"{run}{number}")
-            await asyncio.sleep(0)
-
     async def scene():
-        turns = Turns()
-        jobs = [("a", 3), ("a", 1), ("a", 2), ("b", 1), ("b", 2), ("c", 1)]
-        tasks = [asyncio.create_task(one(turns, run, number)) for run, number in jobs]
+        turns, gate = Turns(), asyncio.Event()
+
+        async def one(run, number):
+            async with turns.turn(run, number):
+                order.append(f"{run}{number}")
+                await gate.wait()
+
+        tasks = [asyncio.create_task(one("a", number)) for number in (3, 1, 2)]
+        while not order:
+            await asyncio.sleep(0.01)
+        tasks += [asyncio.create_task(one(run, number)) for run, number in (("b", 1), ("b", 2), ("c", 1))]
         await asyncio.sleep(0)
-        assert turns.lengths() == {"a": 3, "b": 2, "c": 1}
+        assert turns.lengths() == {"a": 2, "b": 2, "c": 1}
+        gate.set()
         await asyncio.gather(*tasks)
         assert turns.lengths() == {}
 
-    asyncio.run(scene())
+    asyncio.run(asyncio.wait_for(scene(), 5))
     assert order == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
 
@@ -301,3 +308,15 @@ def test_a_section_survives_the_snapshot_that_a_run_keeps(tmp_path):
     assert found["devices"].root["pi4"].timeout == 120 and found["devices"].root["pi4"].lock_name == "10.0.0.7"
     assert found["devices"].root["here"].lock_name == "host" and found["devices"].node_labels("here") == {"device": "here"}
     assert Path(conf).exists() and configuration.from_values({"data": {"name": "digits"}})["devices"].root == {}
+
+
+def test_a_board_that_a_strangers_run_names_is_not_connected_to_unasked(tmp_path):
+    folder = RunFolder.at(tmp_path)
+    named = {"pi4": {"runner": "ssh", "host": "pi@10.0.0.7"}, "here": {}}
+    config = configuration.from_values({"data": {"name": "digits"}, "cluster": {"executor": "inline"}, "devices": named})
+    for overrides in ([], ["cluster.grace=3"], ["devices.here.threads=2"]):
+        with pytest.raises(InputError, match=r"--set devices\.pi4\.host=pi@10\.0\.0\.7"):
+            refuse_unasked(config, overrides, folder)
+    refuse_unasked(config, ["devices.pi4.host=pi@10.0.0.7"], folder)
+    local = configuration.from_values({"data": {"name": "digits"}, "cluster": {"executor": "inline"}, "devices": {"here": {}}})
+    refuse_unasked(local, [], folder)
