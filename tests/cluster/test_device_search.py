@@ -69,7 +69,10 @@ def test_a_simulated_search_keeps_a_frontier_for_each_device(tmp_path, slots):
     page = (run.path / "report.html").read_text()
     data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
     drawn = {each["name"]: sorted(p["id"] for p in each["points"] if p["front"]) for each in data["devices"]}
-    assert drawn == fronts(run) and [each["label"] for each in data["devices"]] == ["latency on one (ms)", "latency on two (ms)"]
+    assert drawn == fronts(run) and [each["label"] for each in data["devices"]] == [
+        "latency on one (ms)",
+        "latency on two (ms)",
+    ]
 
 
 class WithoutDevice(SimulatedExecutor):
@@ -173,8 +176,8 @@ def test_what_does_not_fit_is_said_before_anything_starts(changes, words, tmp_pa
     assert words in str(caught.value) and not (tmp_path / "run").exists()
 
 
-def test_a_cluster_that_starts_here_has_no_devices_and_that_is_said(tmp_path):
-    with pytest.raises(InputError, match=r"latency_ms@one is measured on a device.*set cluster.executor=inline"):
+def test_two_devices_of_one_machine_are_measured_without_a_cluster_and_that_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"search measures on one and two, devices of this one machine.*executor=inline"):
         api.search(small(**TWO_DEVICES, cluster={"executor": "ray"}), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
