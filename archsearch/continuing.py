@@ -15,7 +15,10 @@ from archsearch.store import IncompleteRun, RunFolder, open_store
 
 #: Sections, and single keys, that may change: how long, where, who follows it; never what is searched.
 RESUMABLE = frozenset(
-    {"budget", "resources", "cluster", "devices", "tracking", "search.max_hull_points", "search.confirm", "run.keep"}
+    {
+        *("budget", "resources", "cluster", "devices", "tracking"),
+        *("search.max_hull_points", "search.confirm", "profile.wait", "run.keep"),
+    }
 )
 
 #: Where the run is, which whoever names its folder has said, and the folder itself of its database.

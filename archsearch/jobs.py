@@ -69,8 +69,8 @@ class Stage(StrEnum):
 #: Stages whose finished jobs are points of the pool.
 POOL_STAGES = frozenset({Stage.SEED_TRAINED, Stage.SEARCH_TRAINED})
 
-#: Stages of what is done with finished points once a search has ended: no budget of the search counts or cancels it.
-EVALUATION_STAGES = frozenset({Stage.EVAL, Stage.EVAL_TRAINED})
+#: Stages of what is done with finished points: no budget of the search counts or cancels it.
+EVALUATION_STAGES = frozenset({Stage.EVAL, Stage.EVAL_TRAINED, Stage.PROFILE})
 
 
 class JobState(StrEnum):
@@ -216,7 +216,8 @@ class Progress:
 
 
 class EventKind(StrEnum):
-    IMPORTED = "imported"  # a point of an earlier run; data: {job, metrics, artifacts, origin: {run, id, point}}
+    # a point of an earlier run; data: {job, metrics, artifacts, origin: {run, id, point}}, perhaps {measured: [metrics]}
+    IMPORTED = "imported"
     ASKED = "asked"  # data: Job.to_json()
     STARTED = "started"  # data: {attempt}, and {resources} where they are not those asked for
     TOLD = "told"  # data: {attempt, metrics, artifacts, seconds, device_seconds, node}
@@ -226,7 +227,7 @@ class EventKind(StrEnum):
     REPORTED = "reported"  # data: {attempt, epoch, val_error, ...}: where a training stands at a rung; or, of the cluster,
     # {waiting: {asked, exists}}: no node has what the job asks for, None: no longer; or {slots: n}
     COLLECTED = "collected"  # data: {keys: [...], bytes}: artifacts that nothing needs any more, about to be deleted
-    BUDGET = "budget"  # data: {set: {path: value}} or {exhausted: name} or {resumed: {...}}
+    BUDGET = "budget"  # data: {set: {path: value}}, {exhausted: name}, {resumed: {...}} or {unmeasured: why nobody waits}
     STOPPED = "stopped"  # data: {state: done|failed|interrupted, reason}
 
 

@@ -102,6 +102,7 @@ SECTIONS: Registry[Any] = Registry(
         "resources": "archsearch.cluster.section:ResourcesSection",
         "cluster": "archsearch.cluster.section:ClusterSection",
         "devices": "archsearch.cluster.devices_section:DevicesSection",
+        "profile": "archsearch.profile.section:ProfileSection",
         "tracking": "archsearch.tracking.section:TrackingSection",
     },
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from archsearch.config import Config
 from archsearch.jobs import ArchsearchError, ArtifactRef, Event, EventKind, InputError, JobState, StoreDamaged
 from archsearch.report import summary, write_html, write_report
 from archsearch.report.evaluation import evaluation_summary
+from archsearch.searchers.constraints import Constraint
 from archsearch.store import Artifacts, IncompleteRun, Point, RunFolder, RunState, list_runs, open_store
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ class Run:
             "state": word,
             "reason": stopped.get("reason"),
             **summary(state.points(), **frontier_settings(self.config)),
+            **measured_summary(state.points(), self.config),
             "jobs": counts,
             "waiting": waiting,
             "slots": {"total": state.slots or 0, "busy": counts[JobState.RUNNING]},
@@ -181,14 +184,51 @@ def artifacts_root(config: Config, folder: RunFolder) -> str:
 
 
 def frontier_settings(config: Config) -> dict[str, Any]:
-    """How the run's frontier is drawn: ``cost``, ``error``, ``eps``, ``band_standard_errors``."""
+    """How the run's frontier is drawn: ``cost``, ``error``, ``eps``, ``band_standard_errors``, and ``admits``: which points may
+    be on it at all, by the limits on what is measured."""
     section = config["search"]
     return {
         "cost": getattr(section, "cost", "madds"),
         "error": getattr(section, "error", "val_error"),
         "eps": getattr(section, "convex_hull_eps", 0.025),
         "band_standard_errors": getattr(section, "band_standard_errors", 0.0),
+        "admits": partial(_admits, tuple(getattr(section, "measured_limits", ()))),
     }
+
+
+def _admits(limits: Sequence[Constraint], point: Point) -> bool:
+    """Whether a point keeps the limits on what is measured; what is not known yet breaks none."""
+    lacking = point.metrics.get("unmeasured", ())
+    return not any(
+        limit.name in lacking or (limit.name in point.metrics and not limit.holds(point.metrics)) for limit in limits
+    )
+
+
+def measured_summary(points: Sequence[Point], config: Config) -> dict[str, Any]:
+    """``measurements``: for each objective ``{measured, noisy, waiting, lacking: {reason: points}}``, ids of points, and the
+    ``frontier`` of those that were measured. Nothing where a search measures nothing."""
+    found = {}
+    settings = frontier_settings(config)
+    for name in objectives(config):
+        lacking: dict[str, list[int]] = {}
+        for point in points:
+            if name in point.metrics.get("unmeasured", ()):
+                lacking.setdefault(point.metrics["unmeasured"][name], []).append(point.id)
+        there = [point for point in points if name in point.metrics]
+        known = {*(point.id for point in there), *(id_ for ids in lacking.values() for id_ in ids)}
+        found[name] = {
+            "measured": [point.id for point in there],
+            "noisy": [point.id for point in there if point.metrics["measured"][name]["noisy"]],
+            "waiting": [point.id for point in points if point.id not in known],
+            "lacking": lacking,
+            "frontier": summary(there, **{**settings, "cost": name})["frontier"],
+        }
+    return {"measurements": found} if found else {}
+
+
+def objectives(config: Config) -> list[str]:
+    """What a search measures of every point, such as ``latency_ms@pi4``; the cost first, if it is one."""
+    return list(getattr(config["search"], "measured", ()))
 
 
 def write_run_report(
@@ -204,9 +244,17 @@ def write_run_report(
     settings = frontier_settings(config)
     environment = {key: meta[key] for key in ("seed", "dataset", "versions") if key in meta}
     environment["latest session"] = {key: value for key, value in session.items() if value != meta.get(key)}
-    files = write_report(path, state.points(), **settings)
+    measured = objectives(config)
+    files = write_report(path, state.points(), **settings, objectives=measured)
     name = str(meta.get("name", path.name))
     page = write_html(
-        path, state, name=name, config=config.to_yaml(), environment=environment, evaluations=evaluations, **settings
+        path,
+        state,
+        name=name,
+        config=config.to_yaml(),
+        environment=environment,
+        evaluations=evaluations,
+        objectives=measured,
+        **settings,
     )
     return [*files, page]

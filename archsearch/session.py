@@ -23,9 +23,11 @@ from archsearch.cluster.loop import Outcome, RunLoop
 from archsearch.cluster.observer import Observer
 from archsearch.config import Config
 from archsearch.jobs import ArchsearchError, Executor, InputError, Searcher, StoreDamaged
-from archsearch.registry import SEARCHERS
-from archsearch.run import artifacts_root, evaluations_in, frontier_settings, write_run_report
-from archsearch.searchers.base import FrontierSearcher, Surroundings
+from archsearch.measured import parse_objective
+from archsearch.registry import RUNTIMES, SEARCHERS, WORKS
+from archsearch.run import artifacts_root, evaluations_in, frontier_settings, objectives, write_run_report
+from archsearch.searchers.base import FrontierSearcher
+from archsearch.searchers.surroundings import Measuring, Surroundings
 from archsearch.store import (
     Artifacts,
     Retention,
@@ -72,9 +74,35 @@ def plan(config: Config, *, directory: str = "") -> Plan:
         budget=config["budget"],
         settings={name: config[name].model_dump(mode="json") for name in ("seed_train", "post_train", "weak_learner")},
         resources=config["resources"].by_stage(),
+        measuring=_measuring(config),
     )
     searcher = SEARCHERS.get(config["search"].name)(config["search"], around)
     return Plan(config, dataset, searcher)
+
+
+def _measuring(config: Config) -> Measuring:
+    """How the devices measure that the search section names.
+
+    Raises:
+        InputError: nobody knows the work or a runtime; or this machine is a device and lacks its runtime: how to get it.
+    """
+    section, devices, cluster = config["profile"], config["devices"], config["cluster"]
+    named = list(dict.fromkeys(parse_objective(name).device for name in objectives(config)))
+    here = cluster.executor == "inline" or cluster.address == "local"
+    for name in named:
+        WORKS.get(section.work)
+        RUNTIMES.get(section.runtime_of(name))
+        if here and devices.root[name].runner == "local" and section.work == "profile":
+            from archsearch.profile.runtimes import runtime
+
+            runtime(section.runtime_of(name))
+    return Measuring(section.work, {name: section.spec(name) for name in named})
+
+
+def _of_this_machine(config: Config) -> list[str]:
+    """Devices that are measured on and are no board elsewhere."""
+    named = dict.fromkeys(parse_objective(name).device for name in objectives(config))
+    return [name for name in named if config["devices"].root[name].runner == "local"]
 
 
 def load_data(config: Config, directory: str = "") -> Dataset:
@@ -236,6 +264,7 @@ def drive(
             wall_clock=budget.wall_clock,
             drain=budget.when_reached == "drain",
             resources=config["resources"].by_stage(),
+            devices_wait=config["profile"].wait,
             observer=observer,
             reached=reached,
         )
@@ -261,8 +290,7 @@ def _retention(config: Config, searcher: Searcher) -> Retention | None:
     keep = config["run"].keep
     if keep == "all" or not isinstance(searcher, FrontierSearcher):
         return None
-    frontier = searcher.pool.frontier
-    return Retention(keep, lambda: {*frontier.front(), *frontier.band()})
+    return Retention(keep, searcher.kept)
 
 
 def followed(
@@ -289,6 +317,11 @@ def open_executor(
 
         artifacts = Artifacts(root, reached=reached)
         executor: Executor = InlineExecutor(made.dataset, artifacts, devices=made.config["devices"])
+    elif cluster.address == "local" and len(named := _of_this_machine(made.config)) > 1:
+        raise InputError(
+            f"search measures on {' and '.join(named)}, devices of this one machine, and a cluster that starts here could have "
+            "each of them wait for the cores that the other holds. Set cluster.executor=inline, or name one device"
+        )
     else:
         from archsearch.cluster import ray_environment
 

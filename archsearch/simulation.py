@@ -61,7 +61,8 @@ def simulate(
     made: list[SimulatedExecutor] = []
 
     def executor(plan: Plan) -> SimulatedExecutor:
-        made.append(SimulatedExecutor(outcomes(plan, recorded, failure_share), slots, charge=charge))
+        devices = plan.config["devices"].names()
+        made.append(SimulatedExecutor(outcomes(plan, recorded, failure_share), slots, charge=charge, devices=devices))
         return made[0]
 
     config = read_config(source, overrides)

@@ -125,7 +125,7 @@ def _objection(searcher: FrontierSearcher, point: Point) -> str | None:
     pool = searcher.pool
     if point.weights is None:
         return "no weights"
-    for name in (pool.cost, pool.error):
+    for name in (pool.error, *([] if "@" in pool.cost else [pool.cost])):  # what devices measure they measure here too
         value = point.metrics.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return f"{name} was not measured"
@@ -154,6 +154,8 @@ def _events(source: Run, points: Sequence[Point]) -> Iterator[Event]:
             "artifacts": {"weights": point.weights.to_json()},
             "origin": {"run": source.meta["name"], "id": source.meta["id"], "point": point.id},
         }
+        if profiles := source.state.profiles(point.id):
+            data["measured"] = profiles
         yield Event(number, now, EventKind.IMPORTED, number, plain(data))
 
 

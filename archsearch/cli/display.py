@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
 
 from overrides import overrides
@@ -18,7 +19,8 @@ from rich.text import Text
 from archsearch.cluster.loop import RunLoop
 from archsearch.cluster.observer import Observer
 from archsearch.cluster.placement import waits_for
-from archsearch.jobs import EVALUATION_STAGES, Event, EventKind, Job, JobState
+from archsearch.jobs import EVALUATION_STAGES, JSON, Event, EventKind, Job, JobState, Stage
+from archsearch.measured import QUEUE, read_answer
 from archsearch.report import error_label, quantity
 from archsearch.searchers.base import FrontierSearcher
 
@@ -62,7 +64,7 @@ class Lines(Observer):
         if event.kind is EventKind.STOPPED:
             return f"{event.data['state']}: {event.data['reason']}"
         if event.kind is EventKind.BUDGET:
-            return str(event.data.get("exhausted") or "")
+            return str(event.data.get("exhausted") or event.data.get("unmeasured") or "")
         if event.job is None:
             return f"the cluster has {event.data['slots']} slots now" if "slots" in event.data else ""
         job = loop.state.jobs[event.job].job
@@ -97,7 +99,19 @@ def _figures(event: Event, loop: RunLoop) -> str:
         name = loop.searcher.config.error if isinstance(loop.searcher, FrontierSearcher) else "val_error"
         kind = "error" if name == "val_error" else error_label(name)
         return f": {kind} {metrics[name]:.2%}, {quantity(metrics['madds'])} multiply-adds"
-    return f": test error {metrics['test_error']:.2%}" if "test_error" in metrics else ""
+    if "test_error" in metrics:
+        return f": test error {metrics['test_error']:.2%}"
+    job = loop.state.jobs[event.job or 0].job
+    return _latency(job, metrics) if job.stage is Stage.PROFILE else ""
+
+
+def _latency(job: Job, metrics: Mapping[str, JSON]) -> str:
+    """What a device has told, in words."""
+    device = job.queue.removeprefix(QUEUE)
+    figure = read_answer(device, metrics).figures.get(f"latency_ms@{device}")
+    if figure is None:
+        return f": {device} gave no latency"
+    return f": {figure.value:.3g} ms on {device} ({figure.low:.3g} to {figure.high:.3g}{', noisy' if figure.noisy else ''})"
 
 
 class Panels(Observer):

@@ -61,6 +61,11 @@ def _show(console: object, run: object, summary: dict[str, object]) -> None:
     for about in run.summary()["waiting"]:
         text = f"job {about['job']} {about['stage']} {waits_for(about)}"
         console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for name, about in run.summary().get("measurements", {}).items():
+        counts = [f"measured {len(about['measured'])}", *([f"waiting {len(about['waiting'])}"] if about["waiting"] else [])]
+        counts += [f"noisy {len(about['noisy'])}"] if about["noisy"] else []
+        counts += [f"without {len(ids)} ({reason})" for reason, ids in about["lacking"].items()]
+        console.print(f"{name}  {'  '.join(counts)}", markup=False, highlight=False, soft_wrap=True)
     weights, log = size_text(run.disk["artifacts"]), size_text(run.disk["log"])
     console.print(f"disk  weights {weights}  log {log}", highlight=False)
     points = run.points()

@@ -6,8 +6,9 @@ All that happens to them becomes an event, through ``emit``; nothing is committe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 from archsearch.cluster.ledger import Ledger
 from archsearch.cluster.retries import alone, judge
@@ -23,7 +24,11 @@ from archsearch.jobs import (
     FailureKind,
     Job,
     Progress,
+    Stage,
 )
+
+#: Stages of the search itself.
+SEARCHING = frozenset(Stage) - EVALUATION_STAGES
 
 
 @dataclass
@@ -203,17 +208,27 @@ class Attempts:
         for job in self.running:
             self.executor.cancel(job, force=True)
 
-    def cancel(self, reason: str) -> None:
-        """Give up for good what runs or waits, but for what is done with finished points."""
+    def only(self, stage: Stage) -> bool:
+        """Whether something runs or waits, and all of it is of this stage."""
+        jobs = chain((attempt.job for attempt in self.running.values()), (job for _, job in self.waiting.values()))
+        return bool(self.running or self.waiting) and all(job.stage is stage for job in jobs)
+
+    @property
+    def latest_sign(self) -> float:
+        """When a running attempt last showed a sign of life; minus infinity if none has."""
+        return max((attempt.sign for attempt in self.running.values() if attempt.sign is not None), default=-math.inf)
+
+    def cancel(self, reason: str, stages: Collection[Stage] = SEARCHING) -> None:
+        """Give up for good what runs or waits of these stages; by default all but what is done with finished points."""
         now = self.executor.now()
         for id_, attempt in list(self.running.items()):
-            if attempt.job.stage not in EVALUATION_STAGES:
+            if attempt.job.stage in stages:
                 self.executor.cancel(id_, force=True)
                 self._forget(id_)
                 data = {"attempt": attempt.job.attempt, "reason": reason, **_time(attempt.job, attempt.seconds(now))}
                 self.emit(EventKind.CANCELLED, id_, data)
         for id_, (_, job) in list(self.waiting.items()):
-            if job.stage not in EVALUATION_STAGES:
+            if job.stage in stages:
                 del self.waiting[id_]
                 self.emit(EventKind.CANCELLED, id_, {"attempt": self.ledger.attempts[id_], "reason": reason})
 

@@ -8,6 +8,7 @@ the jobs that they cause submitted; so a driver killed between any two instructi
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -66,6 +67,7 @@ class RunLoop:
         wall_clock: seconds that drivers may spend on the run in all, or None.
         drain: whether running jobs may finish when a budget is used up.
         resources: what jobs of a stage hold, for those whose resources ``resume --set`` changes.
+        devices_wait: seconds without a sign of life after which measurements are not waited for, if nothing else is to be done.
         reached: called with the name of each crash point, for tests that kill the driver there.
     """
 
@@ -81,6 +83,7 @@ class RunLoop:
         wall_clock: float | None = None,
         drain: bool = True,
         resources: Mapping[Stage, Resources] | None = None,
+        devices_wait: float = math.inf,
         observer: Observer | None = None,
         reached: Callable[[str], None] = lambda name: None,
     ) -> None:
@@ -93,6 +96,7 @@ class RunLoop:
         self.wall_clock = wall_clock
         self.drain = drain
         self.resources = resources or {}
+        self.devices_wait = devices_wait
         self.observer = observer
         self.reached = reached
         self.state = RunState()
@@ -104,6 +108,7 @@ class RunLoop:
         self._events: list[Event] = []
         self._submissions: list[Job] = []
         self._asked_to_stop: float | None = None
+        self._waits_since: float | None = None  # since when nothing but devices is waited for
         self._beat = self._reported = time.monotonic()
         with collector.paused():
             for event in store.events():
@@ -133,6 +138,7 @@ class RunLoop:
             outcome = self._failing()
             if outcome is None:
                 self._start()
+                self._give_up_devices()
                 outcome = self._outcome()
             self._flush()
             self._collect()
@@ -270,6 +276,7 @@ class RunLoop:
     def _take(self, done: Completion) -> None:
         if self.pruning.left(done.job):
             self._drop_checkpoints(done.job)
+        self._waits_since = None
         attempt = self.attempts.current(done)
         figures = done.outcome.metrics if isinstance(done.outcome, Result) else {}
         if attempt is not None and self._judged(attempt.job, figures, done.seconds):
@@ -311,6 +318,18 @@ class RunLoop:
         if self.searcher.done is not None and not self.drain:
             self.attempts.cancel(self.searcher.done)
 
+    def _give_up_devices(self) -> None:
+        """Go on without measurements that do not come, once nothing else is left to do."""
+        now = self.executor.now()
+        if self._waits_since is None or self.stopping or not self.attempts.only(Stage.PROFILE):
+            self._waits_since = now if self.attempts.only(Stage.PROFILE) else None
+            return
+        self._waits_since = max(self._waits_since, self.attempts.latest_sign)
+        if now - self._waits_since >= self.devices_wait:
+            reason = f"no device gave a sign of life for {self.devices_wait:g} s (profile.wait)"
+            self._emit(EventKind.BUDGET, None, {"unmeasured": reason})
+            self.attempts.cancel(reason, {Stage.PROFILE})
+
     def _failing(self) -> Outcome | None:
         """The run's end if what fails is not the candidates' fault."""
         damage, held = self.attempts.damage, self.attempts.held
@@ -344,6 +363,8 @@ class RunLoop:
             return 0.05
         now = self.executor.now()
         due = self.attempts.next_due(now)
+        if self._waits_since is not None:
+            due = min(due, self._waits_since + self.devices_wait)
         if self.wall_clock is not None and self.searcher.done is None:
             due = min(due, now + self.wall_clock - self.ledger.spent(now))
         return max(0.01, min(self.executor.attention, due - now))

@@ -27,6 +27,7 @@ from archsearch.jobs import (
     InputError,
     Job,
     Result,
+    Stage,
     derive_seed,
 )
 from archsearch.train.section import MOST_RANKED
@@ -143,7 +144,8 @@ class Law(Outcomes):
     A duration is ``seconds_per_gigamadd`` for each 1e9 multiply-adds of forward passes, times a log-normal factor of median 1
     and shape ``sigma``, and ``overhead`` seconds. The error falls from chance to ``floor`` as a power law of the multiply-adds
     (halfway at ``half_madds``), and with the power ``-gain`` of the number of nodes, so that each helps less than the
-    one before; it scatters by the share ``noise``. With probability ``failure_share`` an attempt fails at a random moment, as
+    one before; it scatters by the share ``noise``. A measurement takes ``measuring_seconds``, and gives a latency by a law of
+    its own for each device. With probability ``failure_share`` an attempt fails at a random moment, as
     if its worker was lost.
     """
 
@@ -157,11 +159,14 @@ class Law(Outcomes):
     gain: float = 0.15
     noise: float = 0.05
     failure_share: float = 0.0
+    measuring_seconds: float = 20.0
 
     @overrides
     def forecast(self, job: Job) -> Forecast:
         subject = self.anatomy.describe(job.spec["arch"])
         luck = np.random.default_rng(derive_seed(job.seed, "attempt", job.attempt))
+        if job.stage is Stage.PROFILE:
+            return Forecast(self.measuring_seconds, Result(_measured(job, subject)))
         work = self.seconds_per_gigamadd * 1e-9 * self.anatomy.effort(job, subject)
         seconds = self.overhead + work * math.exp(self.sigma * luck.standard_normal())
         if luck.random() < self.failure_share:
@@ -230,6 +235,31 @@ class Recorded(Outcomes):
         near = _nearest(rows, self._anatomy.effort(job, subject))
         _, seconds, error = near[int(rng.integers(len(near)))]
         return Forecast(seconds, self._anatomy.result(job, subject, error, rng))
+
+
+def _measured(job: Job, subject: Subject) -> dict[str, JSON]:
+    """A made-up profile: each device, drawn by its name, has its own time for a node, for a multiply-add, for a byte."""
+    device = np.random.default_rng(derive_seed(0, job.queue))
+    a_node, a_gigamadd, a_gigabyte = np.array([0.03, 2.0, 1.0]) * np.exp(device.standard_normal(3))
+    noise = np.exp(0.02 * np.random.default_rng(derive_seed(job.seed, "measured")).standard_normal())
+    latency = noise * (a_node * subject.nodes + 1e-9 * (a_gigamadd * subject.madds + a_gigabyte * subject.activation_bytes))
+    memory = 60_000 + (4 * subject.params + subject.activation_bytes) / 1024
+    return {
+        "latency": _made_up(latency, "ms"),
+        "load_memory": None,
+        "run_memory": _made_up(memory, "KiB"),
+        "energy": _made_up(5.0 * latency, "mJ"),
+        "runtime": "simulated",
+        "fingerprint": job.queue,
+        "protocol": 0,
+        "about": {},
+    }
+
+
+def _made_up(median: float, unit: str) -> dict[str, JSON]:
+    value = float(median)
+    ends = {"low": 0.98 * value, "high": 1.02 * value, "minimum": 0.97 * value, "p90": 1.05 * value, "iqr": 0.02 * value}
+    return {"median": value, **ends, "unit": unit, "runs": 30, "noisy": False}
 
 
 def _errors(error: float, spread: float) -> dict[str, JSON]:

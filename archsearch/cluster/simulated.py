@@ -5,12 +5,15 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 from overrides import overrides
 
+from archsearch.cluster.devices_section import PREFIX, device_of
 from archsearch.cluster.outcomes import Forecast, Outcomes
 from archsearch.jobs import JSON, Completion, Executor, Failure, FailureKind, Job, Progress, Result
 
@@ -29,7 +32,8 @@ class _Running:
 
 
 class SimulatedExecutor(Executor):
-    """``slots`` slots on a virtual clock, which jumps from one completion to the next.
+    """``slots`` slots on a virtual clock, which jumps from one completion to the next; beside them ``devices``, each of which
+    measures for one job at a time.
 
     With ``charge`` the clock also runs, in real time, while the driver works between two calls of ``wait``: slots stay idle
     and completions queue up for as long as it takes to ask and to commit. Without it the driver takes no time, and a simulation
@@ -44,13 +48,16 @@ class SimulatedExecutor(Executor):
     name: ClassVar[str] = "simulated"
     attention: ClassVar[float] = math.inf
 
-    def __init__(self, outcomes: Outcomes, slots: int, *, start: float = 0.0, charge: bool = False) -> None:
+    def __init__(
+        self, outcomes: Outcomes, slots: int, *, start: float = 0.0, charge: bool = False, devices: Iterable[str] = ()
+    ) -> None:
         self.busy_seconds = 0.0
         self.driver_seconds = self.driver_cpu_seconds = 0.0
         self.start = start
         self._outcomes = outcomes
         self._slots = slots
         self._charge = charge
+        self._devices = tuple(PREFIX + name for name in devices)
         self._clock = start
         self._left = time.perf_counter()  # when the driver was last given control
         self._left_cpu = time.thread_time()
@@ -64,13 +71,13 @@ class SimulatedExecutor(Executor):
     @property
     def busy_share(self) -> float:
         """Share of all slot time since the start in which a job held the slot."""
-        held = self.busy_seconds + sum(self.now() - running.began for running in self._running.values())
+        held = self.busy_seconds + sum(self.now() - running.began for running in self._in_slots())
         span = self.now() - self.start
         return held / (span * self._slots) if span > 0 else 0.0
 
     def busy_between(self, start: float, end: float) -> float:
         """Share of all slot time between two moments, up to now, in which an attempt held the slot."""
-        spans = [*self._held, *((running.began, min(self.now(), end)) for running in self._running.values())]
+        spans = [*self._held, *((running.began, min(self.now(), end)) for running in self._in_slots())]
         return sum(max(0.0, min(until, end) - max(since, start)) for since, until in spans) / ((end - start) * self._slots)
 
     @overrides
@@ -128,8 +135,15 @@ class SimulatedExecutor(Executor):
                 return
             heapq.heappop(self._ends)
 
+    def _in_slots(self) -> Iterator[_Running]:
+        """What holds a slot while it runs."""
+        return (running for running in self._running.values() if device_of(running.job) is None)
+
     def _ended(self, job: int, seconds: float) -> None:
-        began = self._running.pop(job).began
+        running = self._running.pop(job)
+        if device_of(running.job):
+            return
+        began = running.began
         self._held.append((began, began + seconds))
         self.busy_seconds += seconds
 
@@ -146,12 +160,16 @@ class SimulatedExecutor(Executor):
 
     @overrides
     def capacity(self, planned: Sequence[Job] = ()) -> dict[str, int]:
-        free = max(0, self._slots - len(self._running) - len(planned))
-        return {"train": free, "search": free}
+        measuring: Counter[str] = Counter()
+        if self._devices:
+            jobs = chain((running.job for running in self._running.values()), planned)
+            measuring = Counter(job.queue for job in jobs if device_of(job))
+        free = max(0, self._slots + measuring.total() - len(self._running) - len(planned))
+        return {"train": free, "search": free} | {queue: max(0, 1 - measuring[queue]) for queue in self._devices}
 
     @overrides
     def slots(self) -> dict[str, int]:
-        return {"total": self._slots, "busy": len(self._running)}
+        return {"total": self._slots, "busy": sum(1 for _ in self._in_slots())}
 
     @overrides
     def now(self) -> float:

@@ -295,6 +295,9 @@ def _sections(root: Node, values: dict[str, Any], problems: list[Problem], broke
             for path, problem in explain(name, models, error, values[name], root):
                 if not any(path == bad[: len(path)] or bad == path[: len(bad)] for bad in broken):
                     problems.append(problem)
+    for section in sections.values() if not problems else ():
+        if hasattr(section, "across"):  # what depends on other sections is said once each is good by itself
+            problems += [(tree.place_of(root, path), f"{tree.dotted(path)}: {text}") for path, text in section.across(sections)]
     return sections
 
 

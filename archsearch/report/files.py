@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -24,6 +25,8 @@ def write_report(
     error: str = "val_error",
     eps: float = 0.025,
     band_standard_errors: float = 0.0,
+    admits: Callable[[Point], bool] = lambda point: True,
+    objectives: Sequence[str] = (),
 ) -> list[Path]:
     """Write tables, pictures and gallery; each file is replaced whole, so that a reader never sees half of one.
 
@@ -34,7 +37,8 @@ def write_report(
 
     Args:
         folder: the run's folder.
-        cost, error, eps, band_standard_errors: as in ``FrontierView.of``.
+        cost, error, eps, band_standard_errors, admits: as in ``FrontierView.of``.
+        objectives: what devices have measured: ``device_frontiers.png`` shows the frontier on each, side by side.
 
     Returns:
         The files, tables first.
@@ -42,15 +46,18 @@ def write_report(
     Raises:
         StoreUnavailable: a file cannot be written.
     """
+    from archsearch.report.device_pictures import device_pictures
     from archsearch.report.pictures import pictures
 
-    view = FrontierView.of(points, cost=cost, error=error, eps=eps, band_standard_errors=band_standard_errors)
+    drawing: dict[str, Any] = {"error": error, "eps": eps, "band_standard_errors": band_standard_errors, "admits": admits}
+    view = FrontierView.of(points, cost=cost, **drawing)
     files: dict[str, bytes] = {
         "full_pool.tsv": tsv(points).encode(),
         "pareto_front_summary.tsv": tsv(view.pick(view.front)).encode(),
         "pareto_eps_summary.tsv": tsv(view.pick(view.band)).encode(),
         "pareto_xy.tsv": tsv(view.pick(view.hull)).encode(),
         **pictures(view),
+        **device_pictures([FrontierView.of(points, cost=name, **drawing) for name in objectives]),
         **{f"{GALLERY}/model_desc_{point.id}.yaml": _description(point, error) for point in view.pick(view.front)},
     }
     written = [Path(folder) / name for name in files]

@@ -7,16 +7,17 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from archsearch.jobs import JSON, StoreUnavailable
 from archsearch.report.evaluation import error_text
-from archsearch.report.html_points import points_data
+from archsearch.report.html_points import objective_data, points_data
 from archsearch.report.html_slots import compute_data, slots_data
 from archsearch.report.view import FrontierView, quantity
-from archsearch.store import RunState
+from archsearch.store import Point, RunState
 from archsearch.store.durable import write_durably
 
 NAME = "report.html"
@@ -33,7 +34,9 @@ def write_html(
     error: str = "val_error",
     eps: float = 0.025,
     band_standard_errors: float = 0.0,
+    admits: Callable[[Point], bool] = lambda point: True,
     evaluations: Sequence[Mapping[str, JSON]] = (),
+    objectives: Sequence[str] = (),
 ) -> Path:
     """Write ``report.html`` into ``folder``, replaced whole.
 
@@ -42,7 +45,8 @@ def write_html(
         name: what the page calls the run.
         config: the configuration as text, with secrets masked already: the page may be handed on.
         environment: facts to list, in order; a nested one takes one line.
-        cost, error, eps, band_standard_errors: as in ``FrontierView.of``.
+        cost, error, eps, band_standard_errors, admits: as in ``FrontierView.of``.
+        objectives: what devices have measured; each has a frontier of its own, side by side.
         evaluations: final evaluations of the run's models: ``name`` and what ``evaluation_summary`` gives, or ``error``.
 
     Returns:
@@ -51,7 +55,9 @@ def write_html(
     Raises:
         StoreUnavailable: it cannot be written.
     """
-    view = FrontierView.of(state.points(), cost=cost, error=error, eps=eps, band_standard_errors=band_standard_errors)
+    points = state.points()
+    drawing: dict[str, Any] = {"error": error, "eps": eps, "band_standard_errors": band_standard_errors}
+    view = FrontierView.of(points, cost=cost, admits=admits, **drawing)
     data = {
         "name": name,
         "config": config,
@@ -61,6 +67,7 @@ def write_html(
         **points_data(view, state),
         **compute_data(view, state),
         **slots_data(state),
+        "devices": [objective_data(FrontierView.of(points, cost=name, admits=admits, **drawing)) for name in objectives],
         "evaluations": [_evaluation(each) for each in evaluations],
     }
     path = Path(folder) / NAME

@@ -10,7 +10,18 @@ import numpy as np
 from archsearch.jobs import JSON
 from archsearch.report.confirmed import SELECTED, confirmed_text
 from archsearch.report.tables import describe
-from archsearch.report.view import COSTS, FrontierView, cost_label, deviation_of, error_label, is_seed, number, quantity, tested
+from archsearch.report.view import (
+    COSTS,
+    FrontierView,
+    cost_label,
+    deviation_of,
+    error_label,
+    interval,
+    is_seed,
+    number,
+    quantity,
+    tested,
+)
 from archsearch.store import Point, RunState
 
 #: More points than this make a page that a phone cannot draw. The frontier, the band and their forebears stay in any case.
@@ -46,6 +57,7 @@ def points_data(view: FrontierView, state: RunState) -> dict[str, JSON]:
                 "costText": quantity(float(view.costs[index])),
                 "error": float(view.errors[index]),
                 "curveError": number(point, "val_error") if record is None else record.metrics.get("val_error"),
+                "interval": None if (ends := interval(point, view.cost)) is None else list(ends),
                 "selected": float(view.scores[index]) if index in view.confirmed else None,
                 "se": float(view.standard_errors[index]),
                 "test": number(point, tested(view.error)),
@@ -74,6 +86,20 @@ def points_data(view: FrontierView, state: RunState) -> dict[str, JSON]:
         "hull": line,
         "band": limit,
     }
+
+
+def objective_data(view: FrontierView) -> dict[str, JSON]:
+    """The frontier on one measured quantity: its points with intervals, for a picture beside the others."""
+    front = set(view.front)
+    points = []
+    for index in sorted(_chosen(view), key=lambda index: float(view.costs[index])):
+        point = view.points[index]
+        low, high, noisy = interval(point, view.cost) or (view.costs[index], view.costs[index], False)
+        kind = "seed" if is_seed(point) else "grown"
+        figures = {"cost": float(view.costs[index]), "low": float(low), "high": float(high), "error": float(view.errors[index])}
+        points.append({"id": point.id, "kind": kind, "noisy": bool(noisy), "front": index in front, **figures})
+    noisy_ones = sum(bool(each["noisy"]) for each in points)
+    return {"name": view.cost, "label": cost_label(view.cost), "points": points, "noisy": noisy_ones}
 
 
 def _chosen(view: FrontierView) -> list[int]:
@@ -146,6 +172,9 @@ def _rows(point: Point, seconds: float, chosen: str) -> Iterator[list[str]]:
         value = number(point, name)
         if value is not None:
             yield [cost_label(name), f"{value:,.0f}" if value >= 1000 else quantity(value)]
+    for name, figure in (point.metrics.get("measured") or {}).items():
+        ends = f"{quantity(figure['low'])} to {quantity(figure['high'])}{', noisy' if figure['noisy'] else ''}"
+        yield [cost_label(name), f"{quantity(figure['value'])} ({ends})"]
     best, epochs = number(point, "best_epoch"), number(point, "epochs")
     if epochs is not None:
         yield ["epochs", f"{epochs:g}" + (f" (best: {best:g})" if best is not None else "")]
@@ -163,7 +192,7 @@ def _more(point: Point, chosen: str) -> Iterator[list[str]]:
     metrics = point.metrics
     rows = {name for error in ERROR_ROWS if _has_row(error, chosen) for name in (error, deviation_of(error))}
     for name in metrics:
-        value = None if name in SHOWN or name in rows or name in COSTS else number(point, name)
+        value = None if name in SHOWN or name in rows or name in COSTS or "@" in name else number(point, name)
         if value is not None:
             yield [str(name).replace("_", " "), f"{value:.4g}"]
     counted = metrics.get("tensorwatch")

@@ -11,7 +11,17 @@ import numpy as np
 
 from archsearch.report.axes import accuracy_axis, cost_axis, error_axis
 from archsearch.report.labels import place_labels
-from archsearch.report.view import FrontierView, cost_label, deviation_of, error_label, is_seed, number, quantity, tested
+from archsearch.report.view import (
+    FrontierView,
+    cost_label,
+    deviation_of,
+    error_label,
+    interval,
+    is_seed,
+    number,
+    quantity,
+    tested,
+)
 from archsearch.store import Point
 
 if TYPE_CHECKING:
@@ -75,6 +85,7 @@ def _convex_hull(axes: Axes, view: FrontierView) -> None:
     cost_axis(axes, view.costs)
     error_axis(axes, [*front, top, *(error for _, error in tests), *(100 * view.scores[list(view.confirmed)])])
     _lines(axes, view)
+    draw_intervals(axes, view, view.front)
     on_front = np.isin(np.arange(len(errors)), view.front)
     for kind, colour, marker, name in _kinds(view.points):
         rest, chosen = kind & ~on_front & (errors <= top), kind & on_front
@@ -114,6 +125,15 @@ def _lines(axes: Axes, view: FrontierView) -> None:
     axes.plot(x, height, color=HULL, linewidth=1.6, zorder=4, label="convex hull")
     steps = np.append(front_x, right), np.append(front_y, front_y[-1])
     axes.step(*steps, where="post", color=MUTED, linewidth=1, linestyle=(0, (4, 2)), zorder=2, label="Pareto front")
+
+
+def draw_intervals(axes: Axes, view: FrontierView, indices: Sequence[int]) -> None:
+    """Horizontal bars from one end of each interval to the other, where the cost was measured."""
+    bars = [(i, found) for i in indices if (found := interval(view.points[i], view.cost)) is not None]
+    if bars:
+        heights = [100 * view.errors[i] for i, _ in bars]
+        lows, highs = ([found[end] for _, found in bars] for end in (0, 1))
+        axes.hlines(heights, lows, highs, color=MUTED, linewidth=1.4, zorder=3, label="95 % interval of the median")
 
 
 def _tests(x: np.ndarray, points: Sequence[Point], indices: Sequence[int], error: str) -> list[tuple[float, float]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from archsearch.jobs import JSON, InputError
 from archsearch.report.confirmed import confirmed_text
-from archsearch.report.view import FrontierView, deviation_of, is_seed, number, quantity, tested
+from archsearch.report.view import FrontierView, deviation_of, interval, is_seed, number, quantity, tested
 from archsearch.store import Point
 
 if TYPE_CHECKING:
@@ -36,12 +36,17 @@ COLUMNS = (
 
 
 def tsv(points: Iterable[Point]) -> str:
-    """The points as tab-separated text with a header, one line each; what is not known is empty. top1 is a share."""
+    """The points as tab-separated text with a header, one line each; what is not known is empty. top1 is a share.
+
+    What devices have measured comes last: ``latency_ms@pi4``, the ends of its 95 % interval and whether it is noisy (1 or 0).
+    """
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, delimiter="\t", lineterminator="\n")
+    rows = [_row(point) for point in points]
+    measured = sorted({column for row in rows for column in row} - {*COLUMNS})
+    writer = csv.DictWriter(out, (*COLUMNS, *measured), delimiter="\t", lineterminator="\n")
     writer.writeheader()
-    for point in points:
-        writer.writerow({column: _text(value) for column, value in _row(point).items()})
+    for row in rows:
+        writer.writerow({column: _text(value) for column, value in row.items()})
     return out.getvalue()
 
 
@@ -54,7 +59,11 @@ def _row(point: Point) -> dict[str, JSON]:
         error = number(point, f"{split}_error")
         row[f"{split}_best_epoch"] = None if error is None else metrics.get("best_epoch")
         row[f"{split}_best_top1"] = None if error is None else 1.0 - error
-    return row | {"parent_id": point.parent, "sampling_count": point.sampling_count}
+    row |= {"parent_id": point.parent, "sampling_count": point.sampling_count}
+    for name, figure in (metrics.get("measured") or {}).items():
+        row |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
+        row[f"{name}_noisy"] = int(figure["noisy"])
+    return row
 
 
 def macro(arch: JSON) -> dict[str, int | None]:
@@ -95,14 +104,17 @@ def frontier_table(
     error: str = "val_error",
     eps: float = 0.025,
     band_standard_errors: float = 0.0,
+    admits: Callable[[Point], bool] = lambda point: True,
 ) -> Table:
     """The non-dominated points, cheapest first, for a terminal: errors in percent ± one standard error, the parent's id."""
     from rich.table import Table
 
-    view = FrontierView.of(points, cost=cost, error=error, eps=eps, band_standard_errors=band_standard_errors)
+    view = FrontierView.of(points, cost=cost, error=error, eps=eps, band_standard_errors=band_standard_errors, admits=admits)
     shown = view.pick(view.front)
     costs = {"madds": "mult-adds", "params": "params"}
-    if view.cost not in costs:
+    if "@" in view.cost:
+        costs = {view.cost: view.cost}  # measured: there is little room beside it
+    elif view.cost not in costs:
         costs[view.cost] = view.cost
     test = tested(error)
     has_test = any(number(point, test) is not None for point in shown)
@@ -142,8 +154,12 @@ def marks(view: FrontierView, index: int) -> str:
 
 
 def _quantity(point: Point, key: str) -> str:
-    value = number(point, key)
-    return "" if value is None else quantity(value)
+    value, ends = number(point, key), interval(point, key)
+    if value is None:
+        return ""
+    if ends is None:
+        return quantity(value)
+    return f"{quantity(value)} ({quantity(ends[0])} to {quantity(ends[1])}){' noisy' if ends[2] else ''}"
 
 
 def _percent(point: Point, error: str, *, plain: bool = False) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from archsearch import measured
 from archsearch.frontier import convex_hull, pareto_front
 from archsearch.jobs import JSON, Stage
 from archsearch.report.confirmed import confirmed_entry, confirmed_errors, confirmed_point
@@ -31,7 +32,8 @@ ERRORS: Mapping[str, str] = {"val_error": "validation error", "val_balanced_erro
 class FrontierView:
     """Points that have cost and error, and the indices into them of hull, band and Pareto front, each ordered by cost.
 
-    ``cost`` is the name of the cost in use: ``madds`` serves while no point has the one that was asked for. Errors are
+    ``cost`` is the name of the cost in use: ``madds`` serves where no point has the one that was asked for, but for one that
+    devices measure. Errors are
     shares, not percent; ``error`` is their name. ``eps`` and ``band_standard_errors`` are as in
     ``archsearch.frontier.convex_hull``.
 
@@ -62,10 +64,11 @@ class FrontierView:
         error: str = "val_error",
         eps: float = 0.025,
         band_standard_errors: float = 0.0,
+        admits: Callable[[Point], bool] = lambda point: True,
     ) -> FrontierView:
-        """Points without an error or the cost (a device has not answered) are left out."""
-        valid = [point for point in points if number(point, error) is not None]
-        if not any(number(point, cost) is not None for point in valid):
+        """Points without an error or the cost (a device has not answered), and those that ``admits`` refuses, are left out."""
+        valid = [point for point in points if number(point, error) is not None and admits(point)]
+        if "@" not in cost and not any(number(point, cost) is not None for point in valid):
             cost = "madds"
         valid = [point for point in valid if number(point, cost) is not None]
         costs, errors = (np.array([number(point, key) for point in valid], dtype=float) for key in (cost, error))
@@ -126,6 +129,7 @@ def summary(
     error: str = "val_error",
     eps: float = 0.025,
     band_standard_errors: float = 0.0,
+    admits: Callable[[Point], bool] = lambda point: True,
 ) -> dict[str, JSON]:
     """The frontier as JSON: ``{points, cost, error, hull, band, frontier, best}``, lists of ``{id, cost, error, stage}``.
 
@@ -135,7 +139,7 @@ def summary(
     Lists are ordered by cost. ``cost`` and ``error`` name those in use, ``points`` counts the whole pool, ``best`` is None
     while there is no point.
     """
-    view = FrontierView.of(points, cost=cost, error=error, eps=eps, band_standard_errors=band_standard_errors)
+    view = FrontierView.of(points, cost=cost, error=error, eps=eps, band_standard_errors=band_standard_errors, admits=admits)
     lists = {"hull": view.hull, "band": view.band, "frontier": view.front}
     return {
         "points": len(points),
@@ -185,4 +189,11 @@ def error_label(name: str) -> str:
 def cost_label(name: str) -> str:
     """The text of an axis: what is counted, and its unit."""
     what, unit = COSTS.get(name, (name.replace("_", " "), ""))
+    what, unit = measured.label(name) or (what, unit)
     return f"{what} ({unit})" if unit else what
+
+
+def interval(point: Point, name: str) -> tuple[float, float, bool] | None:
+    """The 95 % interval of a quantity that was measured, and whether the measurement stayed noisy."""
+    found: Any = point.metrics.get("measured", {}).get(name)
+    return None if found is None else (found["low"], found["high"], found["noisy"])

@@ -1,53 +1,43 @@
 """What searchers that train seeds and grow the frontier have in common: the fold, the budget, the order of work.
 
 Priorities for a free slot: trainings of children, then seeds, then new searches; once the search has ended and nothing
-runs any more, band and frontier are trained again (``confirm``), and then measured on the test split.
+runs any more, band and frontier are trained again (``confirm``), and then measured on the test split. Devices have queues of
+their own, in which every trained point waits to be measured if an objective asks for it.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from overrides import overrides
 
-from archsearch.arch import Architecture, cost, seed_architecture, seed_combinations
+from archsearch.arch import Architecture
 from archsearch.jobs import (
     EVALUATION_STAGES,
     JSON,
     POOL_STAGES,
     Event,
     EventKind,
-    InputError,
     Job,
     Resources,
     Searcher,
     Stage,
     derive_seed,
 )
+from archsearch.measured import QUEUE, Answer
 from archsearch.searchers.confirmation import Confirmations, again
 from archsearch.searchers.early_stopping import EarlyStopping
+from archsearch.searchers.measuring import Measurements
 from archsearch.searchers.pool import Pool, PoolPoint
 from archsearch.searchers.section import BudgetSection, GrowthConfig
+from archsearch.searchers.surroundings import Surroundings, seed_list
 
 #: Settings of the kinds of trainings, by their sections.
 TRAININGS = ("seed_train", "post_train")
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a searcher is told about the run besides its own section; all of it plain data."""
-
-    seed: int
-    input: tuple[int, int, int]  # C, H, W
-    classes: int
-    budget: BudgetSection = field(default_factory=BudgetSection)
-    settings: Mapping[str, JSON] = field(default_factory=dict)  # seed_train, post_train, weak_learner
-    resources: Mapping[Stage, Resources] = field(default_factory=dict)  # what a job of a stage holds
 
 
 class FrontierSearcher(Searcher):
@@ -59,7 +49,14 @@ class FrontierSearcher(Searcher):
         self.config = config
         self.around = around
         self.budget = around.budget
-        self.pool = Pool(config.cost, config.convex_hull_eps, config.band_standard_errors, config.error)
+        self.pool = Pool(
+            config.cost,
+            config.convex_hull_eps,
+            config.band_standard_errors,
+            config.error,
+            objectives=config.objectives,
+            limits=config.measured_limits,
+        )
         self.seeds = self._seeds()
         self.next_id = 1
         self.seeds_asked = 0
@@ -67,6 +64,7 @@ class FrontierSearcher(Searcher):
         self.running: dict[int, Job] = {}
         self.children: deque[int] = deque()  # finished search jobs whose child is to be trained
         self.tried: set[str] = set()  # hashes of architectures asked to be trained
+        self.measurements = Measurements(config.measured)
         self.confirmations = Confirmations()
         self.early = EarlyStopping(config, [around.settings.get(name, {}).get("epochs", 1) for name in TRAININGS])
         self.tested: set[int] = set()
@@ -81,6 +79,8 @@ class FrontierSearcher(Searcher):
     # ------------------------------------------------------------------------------------------------------------- ask
     @overrides
     def ask(self, capacity: Mapping[str, int]) -> list[Job]:
+        if (job := self._measurement(capacity)) is not None:
+            return [job]
         if self.done is not None:
             job = self._afterwards() if capacity.get("train") else None
             return [] if job is None else [job]
@@ -92,15 +92,24 @@ class FrontierSearcher(Searcher):
     def _afterwards(self) -> Job | None:
         """What is done with band and frontier once nothing runs that belongs to the search: each step after the one before."""
         stages = {job.stage for job in self.running.values()}
-        if stages - EVALUATION_STAGES:
+        if stages - EVALUATION_STAGES or self.measurements.awaited:
             return None
         worth = self._worth_testing()
         if (point := self.confirmations.next(worth, self.config.confirm)) is not None:
-            member = self.pool.points[point]
+            member = self.pool.trained[point]
             return self._job(Stage.EVAL_TRAINED, "train", again(member, self.around.settings), point)
         if Stage.EVAL_TRAINED in stages or not self.config.test_frontier:
             return None
         return next((self._test(id_) for id_ in worth if id_ not in self.tested), None)
+
+    def _measurement(self, capacity: Mapping[str, int]) -> Job | None:
+        """The next measurement on a device that would take one."""
+        for device in self.measurements.devices:
+            if capacity.get(QUEUE + device) and (point := self.measurements.next(device)) is not None:
+                measuring = self.around.measuring
+                spec = {"arch": self.pool.trained[point].arch, **measuring.specs.get(device, {})}
+                return self._job(Stage.PROFILE, measuring.work, spec, point, queue=QUEUE + device)
+        return None
 
     #: The queue that new growth draws on.
     growth_queue: ClassVar[str] = "search"
@@ -125,7 +134,7 @@ class FrontierSearcher(Searcher):
         return self._job(stage, "train", spec, parent)
 
     def _test(self, point: int) -> Job:
-        member = self.pool.points[point]
+        member = self.pool.trained[point]
         return self._job(Stage.EVAL, "test", {"arch": member.arch, "weights": member.weights}, point)
 
     def _job(self, stage: Stage, work: str, spec: JSON, parent: int | None, queue: str = "train") -> Job:
@@ -150,9 +159,12 @@ class FrontierSearcher(Searcher):
     def gives_up(self, job: int) -> str | None:
         return self.early.verdict(self.running[job], self.pool.frontier) if job in self.running else None
 
+    def kept(self) -> set[int]:
+        """Points whose weights the search may still need: members of its frontiers, and what may become one."""
+        return self.pool.members() | (self.measurements.pending() - self.pool.out.keys())
+
     def _worth_testing(self) -> list[int]:
-        frontier = self.pool.frontier
-        return sorted({*frontier.band(), *frontier.front()})
+        return sorted(self.pool.members())
 
     # ----------------------------------------------------------------------------------------------------------- apply
     @overrides
@@ -170,19 +182,23 @@ class FrontierSearcher(Searcher):
                     self.device_seconds += _device_seconds(event)
                     self.compute += event.data["metrics"].get("compute_madds") or 0
                 self.early.ended(job, event.data["metrics"])
-                self._told(job, event.data)
+                if job.stage is Stage.PROFILE:
+                    self._learn(self.measurements.told(job, event.data["metrics"]))
+                else:
+                    self._told(job, event.data)
             elif event.kind is EventKind.REPORTED and "epoch" in event.data:
                 self.early.reported(self.running[event.job], event.data)
             elif event.kind in (EventKind.CANCELLED, EventKind.PRUNED):
-                self.device_seconds += _device_seconds(event)
+                job = self.running.pop(event.job)
+                self.device_seconds += 0.0 if job.stage is Stage.PROFILE else _device_seconds(event)
                 if event.kind is EventKind.PRUNED:
                     self.compute += event.data["compute_madds"]
-                self._ended(self.running.pop(event.job))
+                self._ended(job, event.data)
             elif event.kind is EventKind.FAILED:
                 if self.running[event.job].stage not in EVALUATION_STAGES:
                     self.device_seconds += _device_seconds(event)
                 if event.data["final"]:
-                    self._ended(self.running.pop(event.job))
+                    self._ended(self.running.pop(event.job), event.data)
 
     def _asked(self, job: Job) -> None:
         self.next_id = job.id + 1
@@ -192,6 +208,8 @@ class FrontierSearcher(Searcher):
         if job.stage in POOL_STAGES:
             self.tried.add(job.spec["hash"])
         self.confirmations.asked(job)
+        if job.stage is Stage.PROFILE:
+            self.measurements.take_asked(job)
         if job.stage is Stage.EVAL and job.parent is not None:
             self.tested.add(job.parent)
         if job.parent in self.pool.points and job.stage in (Stage.SEARCH, Stage.SEARCH_TRAINED):
@@ -207,14 +225,34 @@ class FrontierSearcher(Searcher):
 
     def _told(self, job: Job, data: Mapping[str, Any]) -> None:
         if job.stage in POOL_STAGES:
-            self.pool.add(job, data["metrics"], data["artifacts"])
+            if self.pool.add(job, data["metrics"], data["artifacts"]):
+                self._joined(self.pool.points[job.id])
+            known = self.measurements.trained(job.id, job.spec["hash"], data.get("measured", ()))
+            self._learn((job.id, answer) for answer in known)
 
-    def _ended(self, job: Job) -> None:
-        """A job ended without a result."""
+    def _learn(self, answers: Iterable[tuple[int, Answer]]) -> None:
+        """Take what devices have told of points."""
+        for point, answer in answers:
+            figures = {name: figure.value for name, figure in answer.figures.items()}
+            if self.pool.learn(point, figures, {} if answer.again else answer.lacking):
+                self._joined(self.pool.points[point])
+
+    def _joined(self, point: PoolPoint) -> None:
+        """A point's cost is known now."""
+
+    def _ended(self, job: Job, data: Mapping[str, Any]) -> None:
+        """A job ended without a result, as the event's data say."""
         self.early.ended(job)
+        if job.stage is Stage.PROFILE:
+            self._learn(self.measurements.ended(job, data))
 
     def _new_budget(self, data: Mapping[str, Any]) -> None:
-        """A clock's budget that was used up, or a session that begins, with budgets changed."""
+        """A clock's budget that was used up, or a session that begins, with budgets changed; or devices are given up."""
+        if "unmeasured" in data:
+            self.measurements.gave_up = data["unmeasured"]
+            return
+        if "resumed" in data:
+            self.measurements.resumed()
         self.exhausted = data.get("exhausted")
         for path, value in (data.get("set") or {}).items():
             section, _, key = path.partition(".")
@@ -227,6 +265,10 @@ class FrontierSearcher(Searcher):
     @property
     @overrides
     def done(self) -> str | None:
+        reason = self._reason()
+        return reason if reason is None else "; ".join([reason, *self.measurements.words()])
+
+    def _reason(self) -> str | None:
         config, budget = self.config, self.budget
         if self.exhausted is not None:
             return self.exhausted
@@ -238,14 +280,14 @@ class FrontierSearcher(Searcher):
             return f"budget.device_hours = {budget.device_hours:g} reached"
         if budget.compute is not None and self.compute >= budget.compute:
             return f"budget.compute = {budget.compute:g} multiply-adds reached"
-        if self._nothing_left():
+        if not self.measurements.awaited and self._nothing_left():
             return "nothing is left to try" + (f" within {config.limits}" if config.limits else "")
         return None
 
     @property
     def _proposed(self) -> int:
         """Jobs of the search itself that were asked for in this run."""
-        return self.next_id - 1 - self.imported - len(self.confirmations) - len(self.tested)
+        return self.next_id - 1 - self.imported - len(self.confirmations) - len(self.tested) - self.measurements.asked
 
     def _nothing_left(self) -> bool:
         """Every seed is trained, nothing runs or waits, and no member of the band can be grown."""
@@ -259,38 +301,3 @@ class FrontierSearcher(Searcher):
 def _device_seconds(event: Event) -> float:
     """What an attempt took of the cluster's devices; runs made before this was noted have the seconds of its slot."""
     return float(event.data.get("device_seconds", event.data.get("seconds", 0.0)))
-
-
-def seed_list(config: GrowthConfig, around: Surroundings) -> list[Architecture]:
-    """The seeds in order of cost: every macro combination that fits, no architecture twice.
-
-    Raises:
-        InputError: none fits the input, or ``max_madd`` and the constraints.
-    """
-    combinations = seed_combinations(
-        config.n_cells,
-        config.max_cells,
-        config.n_reductions,
-        config.max_reductions,
-        config.n_nodes,
-        config.max_nodes,
-        config.widths,
-    )
-    seeds = {}
-    for choice in combinations:
-        arch = seed_architecture(
-            around.input,
-            around.classes,
-            post_op=config.post_op,
-            share_cells=config.share_cells,
-            stem=config.stem,
-            **choice,
-        )
-        if config.admits(arch):
-            seeds[arch.hash] = arch
-    if not seeds:
-        raise InputError(
-            f"search: none of the {len(combinations)} seeds is within {config.limits}; "
-            "raise the limit, or lower init_node_ch, n_cells or n_nodes"
-        )
-    return sorted(seeds.values(), key=lambda arch: cost(arch).madds)

@@ -13,12 +13,15 @@ from typing import Annotated
 from pydantic import AfterValidator, WithJsonSchema
 
 from archsearch.arch import Cost
+from archsearch.measured import parse_objective
 
 #: What can be limited: known from a description alone, before anything is trained.
 COSTS = ("madds", "flops", "params", "activation_bytes")
 
-_TEXT = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|==|!=|<|>|=)\s*(\S+)\s*")
-_EXPECTED = f"a limit such as params < 1e6 or madds <= 5_000_000; names: {', '.join(COSTS)}"
+_TEXT = re.compile(r"\s*([A-Za-z_]\w*(?:@[\w.-]+)?)\s*(<=|>=|==|!=|<|>|=)\s*(\S+)\s*")
+_EXPECTED = (
+    f"a limit such as params < 1e6 or madds <= 5_000_000; names: {', '.join(COSTS)}, or what is measured: latency_ms@DEVICE"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,14 @@ class Constraint:
     name: str
     strict: bool
     limit: float
+
+    @property
+    def measured(self) -> bool:
+        """Whether only a device knows the figure."""
+        return "@" in self.name
+
+    def __str__(self) -> str:
+        return f"{self.name} {'<' if self.strict else '<='} {self.limit:g}"
 
     def holds(self, found: Mapping[str, float]) -> bool:
         value = found[self.name]
@@ -55,7 +66,9 @@ def parse_constraint(text: str) -> Constraint:
     if match is None:
         raise ValueError("not of the form NAME < NUMBER or NAME <= NUMBER")
     name, operator, number = match.groups()
-    if name not in COSTS:
+    if "@" in name:
+        parse_objective(name)
+    elif name not in COSTS:
         near = difflib.get_close_matches(name, COSTS, n=1)
         raise ValueError(f"no cost is called {name!r}" + (f" (did you mean {near[0]}?)" if near else ""))
     if operator not in ("<", "<="):

@@ -8,8 +8,9 @@ from typing import ClassVar
 from overrides import overrides
 
 from archsearch.jobs import Event, Job
-from archsearch.searchers.base import FrontierSearcher, Surroundings
+from archsearch.searchers.base import FrontierSearcher
 from archsearch.searchers.section import GrowthConfig
+from archsearch.searchers.surroundings import Surroundings
 
 #: Draws of one decision before there counts as nothing left to propose.
 MOST_DRAWS = 256

@@ -10,7 +10,7 @@ NSGA-Net (Lu et al., GECCO 2019, arXiv 1810.03522) selects parents for (FLOPs, e
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -20,13 +20,13 @@ from pydantic import Field, PositiveInt, model_validator
 
 from archsearch.arch import Architecture
 from archsearch.frontier import pareto_front
-from archsearch.jobs import POOL_STAGES, Job, Stage, derive_seed
-from archsearch.searchers.base import Surroundings
+from archsearch.jobs import Job, Stage, derive_seed
 from archsearch.searchers.direct import MOST_DRAWS, DirectSearcher
 from archsearch.searchers.edits import edits
 from archsearch.searchers.pool import PoolPoint
 from archsearch.searchers.random_cells import random_population
 from archsearch.searchers.section import GrowthConfig
+from archsearch.searchers.surroundings import Surroundings
 
 
 class EvolutionConfig(GrowthConfig):
@@ -61,17 +61,16 @@ class Evolution(DirectSearcher):
         return random_population(self.config, self.around, self.config.population, rng)
 
     @overrides
-    def _told(self, job: Job, data: Mapping[str, Any]) -> None:
-        super()._told(job, data)
-        if job.stage in POOL_STAGES:
-            self.alive.append(job.id)
+    def _joined(self, point: PoolPoint) -> None:
+        super()._joined(point)
+        self.alive.append(point.id)
 
     @overrides
     def _propose(self) -> Job | None:
-        if not self.alive:
+        members = [self.pool.points[id_] for id_ in self.alive if id_ not in self.pool.out]
+        if not members:
             return None
         rng = self.rng("tournament")
-        members = [self.pool.points[id_] for id_ in self.alive]
         order = selection_order([(point.cost, point.error) for point in members])
         for _ in range(MOST_DRAWS):
             drawn = rng.integers(len(members), size=self.config.sample_size)  # the same member may be drawn twice, as in Real

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from overrides import overrides
@@ -11,12 +11,13 @@ from pydantic import Field, field_validator
 
 from archsearch.arch import Architecture, Cost, cost
 from archsearch.jobs import JSON, Job, Stage
-from archsearch.searchers.base import FrontierSearcher, Surroundings
+from archsearch.searchers.base import FrontierSearcher
 from archsearch.searchers.constraints import costs_by_name
 from archsearch.searchers.experience import Experience, Trial
 from archsearch.searchers.moves import INHERIT, MoveName, children
 from archsearch.searchers.pool import PoolPoint
 from archsearch.searchers.section import GrowthConfig
+from archsearch.searchers.surroundings import Surroundings
 
 
 class GrowingConfig(GrowthConfig):
@@ -53,7 +54,9 @@ class Grower(FrontierSearcher):
         super().__init__(config, around)
         self.experience = Experience()
         self._trained_on: set[int] = set()  # points that the move "train" was made from
-        self._grown: dict[int, tuple[str, int]] = {}  # running children: their move and the point they grew from
+        self._grown: dict[
+            int, tuple[str, int]
+        ] = {}  # children whose cost is not known: their move and the point they grew from
         self._relatives: dict[tuple[int, str], list[tuple[Architecture, Cost]]] = {}  # by point and move: children, costs
         self._efforts: dict[int, float] = {}  # by point, as they are asked for
 
@@ -122,7 +125,8 @@ class Grower(FrontierSearcher):
             more_cost, more_effort = self.experience.ratios(move)
             return point.cost * more_cost, self._effort(point) * more_effort
         found = next(found for child, found in self._children(point, move) if child is arch)
-        return costs_by_name(found)[self.config.cost], float(found.activation_bytes)
+        own = costs_by_name(found).get(self.config.cost)  # None: it is measured once the child is trained
+        return point.cost * self.experience.ratios(move)[0] if own is None else own, float(found.activation_bytes)
 
     def _effort(self, point: PoolPoint) -> float:
         """What training a point takes, up to a factor: its activations. Small networks are bound by memory and by the number of
@@ -159,17 +163,17 @@ class Grower(FrontierSearcher):
                 self._trained_on.add(point)
 
     @overrides
-    def _told(self, job: Job, data: Mapping[str, Any]) -> None:
-        super()._told(job, data)
-        if job.id in self._grown:
-            move, parent_id = self._grown.pop(job.id)
+    def _joined(self, point: PoolPoint) -> None:
+        super()._joined(point)
+        if point.id in self._grown:
+            move, parent_id = self._grown.pop(point.id)
             if (parent := self.pool.points.get(parent_id)) is not None and self.config.sampling == "hypervolume":
-                self.experience.add(move, self._trial(parent), self._trial(self.pool.points[job.id]))
+                self.experience.add(move, self._trial(parent), self._trial(point))
 
     def _trial(self, point: PoolPoint) -> Trial:
         return Trial(point.cost, self._effort(point), point.error)
 
     @overrides
-    def _ended(self, job: Job) -> None:
-        super()._ended(job)
+    def _ended(self, job: Job, data: Mapping[str, JSON]) -> None:
+        super()._ended(job, data)
         self._grown.pop(job.id, None)

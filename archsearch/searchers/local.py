@@ -18,11 +18,11 @@ from pydantic import Field, PositiveInt
 
 from archsearch.arch import Architecture
 from archsearch.jobs import Job, Stage, derive_seed
-from archsearch.searchers.base import Surroundings, seed_list
 from archsearch.searchers.direct import DirectSearcher
 from archsearch.searchers.edits import Edit, edits
 from archsearch.searchers.pool import PoolPoint
 from archsearch.searchers.section import GrowthConfig
+from archsearch.searchers.surroundings import Surroundings, seed_list
 
 
 class LocalConfig(GrowthConfig):

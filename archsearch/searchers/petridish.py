@@ -15,10 +15,10 @@ from pydantic import Field
 
 from archsearch.arch import Architecture, grow_node
 from archsearch.jobs import Job, Stage
-from archsearch.searchers.base import Surroundings
 from archsearch.searchers.grower import Grower, GrowingConfig
 from archsearch.searchers.section import GrowthConfig
 from archsearch.searchers.selection import best_sets, edges
+from archsearch.searchers.surroundings import Surroundings
 
 #: How many sets of one ranking are looked at before the parent counts as exhausted.
 MOST_SETS = 256

@@ -8,9 +8,9 @@ import numpy as np
 
 from archsearch.arch import Architecture, Cell, Node, seed_architecture, seed_combinations
 from archsearch.jobs import InputError
-from archsearch.searchers.base import Surroundings
 from archsearch.searchers.edits import pairs
 from archsearch.searchers.section import GrowthConfig
+from archsearch.searchers.surroundings import Surroundings
 
 #: Draws for each architecture that is wanted, before fewer have to do.
 DRAWS_EACH = 64

@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from archsearch.arch import PRIMITIVES, Architecture, cost
 from archsearch.config import Duration, Section
+from archsearch.measured import QUANTITIES, parse_objective
 from archsearch.registry import OPERATIONS, SEARCHERS
-from archsearch.searchers.constraints import ConstraintText, costs_by_name, parse_constraint
+from archsearch.searchers.constraints import COSTS, Constraint, ConstraintText, costs_by_name, parse_constraint
 
-CostName = Literal["madds", "flops", "params", "activation_bytes"]
+
+def _measured(text: str) -> str:
+    return str(parse_objective(text))
+
+
+def _cost(text: str) -> str:
+    if "@" not in text and text not in COSTS:
+        near = difflib.get_close_matches(text, COSTS, n=1)
+        raise ValueError("no cost is called so" + (f" (did you mean {near[0]}?)" if near else ""))
+    return _measured(text) if "@" in text else text
+
+
+_OBJECTIVES = " or ".join(f"{name}@DEVICE" for name in QUANTITIES)
+#: A quantity that is measured on a device, as the user wrote it, checked when the configuration is loaded.
+ObjectiveText = Annotated[str, AfterValidator(_measured), WithJsonSchema({"type": "string", "x-expected": _OBJECTIVES})]
+#: A cost that is known from a description alone, or an objective.
+CostName = Annotated[
+    str,
+    AfterValidator(_cost),
+    WithJsonSchema({"type": "string", "x-expected": f"one of {', '.join(COSTS)}, or {_OBJECTIVES}"}),
+]
 ErrorName = Literal["val_error", "val_balanced_error"]
 
 
@@ -108,7 +140,13 @@ class EarlyStoppingSection(Section):
 class GrowthConfig(CellSpace):
     """What every searcher that grows points of the frontier band shares."""
 
-    cost: CostName = Field("madds", description="the cost axis of the frontier")
+    cost: CostName = Field(
+        "madds", description="the cost axis of the frontier: known from a description, or measured, such as latency_ms@DEVICE"
+    )
+    objectives: list[ObjectiveText] = Field(
+        default_factory=list,
+        description="what else is measured of every point, e.g. [latency_ms@pi4, energy_mj@pi4]; each has its own frontier",
+    )
     error: ErrorName = Field("val_error", description="the error axis: over all images, or the mean over classes")
     convex_hull_eps: float = Field(0.025, ge=0, description="the band: errors up to (1 + eps) times the hull's")
     band_standard_errors: float = Field(
@@ -117,7 +155,9 @@ class GrowthConfig(CellSpace):
     max_hull_points: PositiveInt | None = Field(None, description="end when the pool has this many points")
     max_madd: PositiveFloat | None = Field(None, description="nothing above this many multiply-adds is proposed")
     constraints: list[ConstraintText] = Field(
-        default_factory=list, description="nothing beyond these is proposed, e.g. [params < 1e6, madds <= 5e6]"
+        default_factory=list,
+        description="nothing beyond these is proposed, e.g. [params < 1e6, madds <= 5e6]; what is measured to be beyond "
+        "one, such as latency_ms@pi4 < 5, leaves the frontiers",
     )
     test_frontier: bool = Field(True, description="measure the band on the test split once the search has ended")
     confirm: int = Field(
@@ -130,15 +170,56 @@ class GrowthConfig(CellSpace):
         default_factory=EarlyStoppingSection, description="trainings that cannot reach the frontier any more are stopped"
     )
 
+    @model_validator(mode="after")
+    def _known_in_time(self) -> GrowthConfig:
+        if self.early_stopping.rungs and "@" in self.cost:
+            raise ValueError(
+                f"early_stopping compares trainings by their cost before they end, and {self.cost} is measured after; leave "
+                "early_stopping.rungs out, or name a cost that a description tells"
+            )
+        return self
+
+    @property
+    def measured(self) -> list[str]:
+        """The objectives that are measured of every point: the cost, ``objectives`` and those of the constraints."""
+        named = [self.cost, *self.objectives, *(limit.name for limit in self.measured_limits)]
+        return list(dict.fromkeys(name for name in named if "@" in name))
+
+    @property
+    def measured_limits(self) -> list[Constraint]:
+        """The constraints on what is measured."""
+        return [limit for limit in map(parse_constraint, self.constraints) if limit.measured]
+
+    def across(self, sections: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """What does not fit other sections: path and problem."""
+        known = list(sections["devices"].names())
+        for path, name in self._named():
+            device = parse_objective(name).device
+            if device not in known:
+                near = difflib.get_close_matches(device, known, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                there = f"Known: {', '.join(known)}." if known else f"It has none; add devices: {{{device}: {{}}}}."
+                yield ("search", *path), f"section devices has no device {device!r}.{hint} {there}"
+
+    def _named(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Every objective by its place."""
+        if "@" in self.cost:
+            yield ("cost",), self.cost
+        yield from ((("objectives", place), name) for place, name in enumerate(self.objectives))
+        for place, text in enumerate(self.constraints):
+            if (limit := parse_constraint(text)).measured:
+                yield ("constraints", place), limit.name
+
     def admits(self, arch: Architecture) -> bool:
-        """Whether an architecture is within ``max_madd`` and the constraints."""
+        """Whether an architecture is within ``max_madd`` and the constraints on what its description tells."""
         if self.max_madd is None and not self.constraints:
             return True
         found = cost(arch)
         if self.max_madd is not None and found.madds > self.max_madd:
             return False
         figures = costs_by_name(found)
-        return all(parse_constraint(text).holds(figures) for text in self.constraints)
+        limits = map(parse_constraint, self.constraints)
+        return all(limit.measured or limit.holds(figures) for limit in limits)
 
     @property
     def limits(self) -> str:

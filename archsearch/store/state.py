@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from archsearch.jobs import JSON, POOL_STAGES, ArtifactRef, Event, EventKind, Failure, FailureKind, Job, JobState, Stage
+from archsearch.measured import QUEUE, Answers
 from archsearch.store.text import plain
 
 #: States after which a job is never tried again.
@@ -47,10 +48,10 @@ class JobRecord:
 @dataclass(frozen=True, slots=True)
 class Point:
     """A trained architecture of the pool. ``arch`` is its JSON; ``parent`` the id of the point that it grew from; ``weights``
-    None if they were not kept;
-    ``metrics`` those of its training, with those of its test where there was one, and ``confirmations``, those of its
-    trainings with other seeds once such have ended (see ``search.confirm``); ``sampling_count`` how often it was
-    chosen as a parent; ``origin`` is ``{run, id, point}`` of the earlier run that it was taken from, if it was."""
+    None if they were not kept; ``metrics`` those of its training, with those of its test where there was one, what devices have
+    told of it, and ``confirmations``, those of its trainings with other seeds once such have ended (see ``search.confirm``);
+    ``sampling_count`` how often it was chosen as a parent; ``origin`` is ``{run, id, point}`` of the earlier run that it was
+    taken from, if it was."""
 
     id: int
     stage: Stage
@@ -88,6 +89,8 @@ class RunState:
         self._samplings: dict[int, int] = {}
         self._tests: dict[int, Mapping[str, JSON]] = {}
         self._confirmations: dict[int, list[Mapping[str, JSON]]] = {}
+        self._answers = Answers()
+        self._devices: dict[str, None] = {}  # those that were asked to measure
         self._running: set[int] = set()
         for event in events:
             self.apply(event)
@@ -107,11 +110,27 @@ class RunState:
         metrics = {**self._tests.get(number, {}), **record.metrics}  # of figures that both have, the training's
         if number in self._confirmations:
             metrics["confirmations"] = list(self._confirmations[number])
+        metrics |= self._measured(record.job)
         weights, count = record.artifacts.get("weights"), self._samplings.get(number, 0)
         if weights is not None and weights.key in self.collected:
             weights = None
         arch, parent, origin = plain(record.job.spec["arch"]), self._points[number], self._origins.get(number)
         return Point(number, record.job.stage, arch, parent, metrics, weights, count, origin)
+
+    def _measured(self, job: Job) -> dict[str, JSON]:
+        """What devices have told of a point: figures by objective, their intervals in ``measured``, and ``unmeasured``: why
+        there is none, by objective."""
+        found: dict[str, JSON] = {}
+        for _, answer in self._answers.all_of(job.spec.get("hash", ""), list(self._devices)):
+            found |= {name: figure.value for name, figure in answer.figures.items()}
+            found.setdefault("measured", {}).update({name: figure.to_json() for name, figure in answer.figures.items()})
+            found.setdefault("unmeasured", {}).update({} if answer.again else answer.lacking)
+        return found
+
+    def profiles(self, point: int) -> list[Mapping[str, JSON]]:
+        """What devices have told of a point, in their own words."""
+        hash_ = self.jobs[point].job.spec.get("hash", "")
+        return [answer.metrics for _, answer in self._answers.all_of(hash_, list(self._devices)) if answer.figures]
 
     def artifact_keys(self) -> set[str]:
         """Keys of all artifacts that an event names and none has given up; any other is of an attempt that came to nothing."""
@@ -156,6 +175,8 @@ class RunState:
         if job.id in self.jobs:
             raise ValueError(f"event {event.number} asks for job {job.id} a second time")
         self.jobs[job.id] = JobRecord(job, JobState.QUEUED, event.time)
+        if job.stage is Stage.PROFILE:
+            self._devices[job.queue.removeprefix(QUEUE)] = None
         self.counts[JobState.QUEUED] += 1
         self.stopped = None
         parent = self.jobs.get(job.parent) if job.parent is not None else None
@@ -183,6 +204,8 @@ class RunState:
         self.artifact_bytes += sum(ref.size for ref in artifacts.values())
         self._points[job.id] = self._parent_point(job)
         self._origins[job.id] = data["origin"]
+        if data.get("measured"):
+            self._answers.imported(job.spec["hash"], data["measured"])
 
     def _moved(self, event: Event) -> None:
         """An event that changes the state of one job."""
@@ -228,6 +251,8 @@ class RunState:
         self.device_seconds += device_seconds
         if kind is EventKind.TOLD:
             self._told(record)
+        elif record.ended and record.job.stage is Stage.PROFILE:
+            self._answers.failed(self._hash_of(record.job), record.job.queue.removeprefix(QUEUE), data)
         elif record.ended and record.job.stage is Stage.EVAL_TRAINED and record.job.parent is not None:
             self._confirmations.setdefault(record.job.parent, [])  # none came of it
 
@@ -246,6 +271,13 @@ class RunState:
             self._tests[job.parent] = record.metrics
         elif job.stage is Stage.EVAL_TRAINED and job.parent is not None:
             self._confirmations.setdefault(job.parent, []).append(record.metrics)
+        elif job.stage is Stage.PROFILE:
+            self._answers.told(self._hash_of(job), job.queue.removeprefix(QUEUE), record.metrics)
+
+    def _hash_of(self, job: Job) -> str:
+        """The architecture that a measurement is of."""
+        parent = self.jobs.get(job.parent) if job.parent is not None else None
+        return "" if parent is None else str(parent.job.spec.get("hash", ""))
 
     def _parent_point(self, job: Job) -> int | None:
         """The nearest forebear that is a point: the parent itself, or the parent of the search that came between."""

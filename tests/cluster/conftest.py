@@ -14,7 +14,7 @@ ENTRY_POINTS = "\n".join(
     [
         "[archsearch.work]",
         *(f"{name} = ray_probes:{name}" for name in ("probe", "wait_for_it", "wait_for_a_child", "count")),
-        "on_device = device_probes:on_device",
+        *(f"{name} = device_probes:{name}" for name in ("on_device", "takes_its_time")),
     ]
 )
 

@@ -28,6 +28,22 @@ def on_device(spec: Any, context: Context) -> Result:
     return Result({"latency_ms": 1.5, "threads": context.threads, "omp": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()})
 
 
+@WORKS.register("takes_its_time")
+def takes_its_time(spec: Any, context: Context) -> Result:
+    """What the work ``profile`` gives, made up from the architecture; notes where and when it began and ended."""
+    device = context.job.queue.removeprefix("device:")
+    log = {"log": os.environ["ARCHSEARCH_TEST_LOG"]}
+    _note(log, context, "begin", os.getpid(), device)
+    for step in range(8):
+        time.sleep(0.1)
+        context.report(step=step)
+    median = len(str(spec["arch"])) / (1000.0 if device == "one" else 700.0)
+    _note(log, context, "end", os.getpid(), device)
+    latency = {"median": median, "low": 0.99 * median, "high": 1.01 * median, "unit": "ms", "noisy": False}
+    about = {"runtime": spec["runtime"], "fingerprint": device, "protocol": 1}
+    return Result({"latency": latency, "load_memory": None, "run_memory": None, "energy": None, **about})
+
+
 def _note(spec: Any, context: Context, *words: object) -> None:
     if "log" in spec:
         with open(spec["log"], "a") as file:

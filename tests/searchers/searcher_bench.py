@@ -9,13 +9,13 @@ import numpy as np
 
 from archsearch.arch import Architecture, cost
 from archsearch.jobs import Event, EventKind, Job, derive_seed
-from archsearch.searchers.base import Surroundings
 from archsearch.searchers.evolution import Evolution, EvolutionConfig
 from archsearch.searchers.growth import Growth, GrowthSearchConfig
 from archsearch.searchers.local import LocalConfig, LocalSearch
 from archsearch.searchers.petridish import Petridish, PetridishConfig
 from archsearch.searchers.random_search import RandomConfig, RandomSearch
 from archsearch.searchers.section import BudgetSection
+from archsearch.searchers.surroundings import Surroundings
 
 SPACE = {"n_cells": 3, "max_cells": 3, "n_reductions": 1, "max_reductions": 1, "init_node_ch": [2, 4, 8]}
 SETTINGS = {"seed_train": {"epochs": 2}, "post_train": {"epochs": 1, "warm_start": "parent"}, "weak_learner": {"steps": 4}}

@@ -7,8 +7,7 @@ from collections import Counter
 import pytest
 from searcher_bench import ALL, Bench, growth, petridish
 
-from archsearch.jobs import Event, EventKind, Job, Stage
-from archsearch.searchers.base import EVALUATION_STAGES
+from archsearch.jobs import EVALUATION_STAGES, Event, EventKind, Job, Stage
 
 
 def by_stage(bench, stage):

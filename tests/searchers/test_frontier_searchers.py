@@ -7,8 +7,8 @@ from searcher_bench import ALL, SETTINGS, SPACE, Bench, growth, petridish
 
 from archsearch.arch import Architecture, cost
 from archsearch.jobs import EventKind, InputError, Stage
-from archsearch.searchers.base import Surroundings
 from archsearch.searchers.petridish import Petridish, PetridishConfig
+from archsearch.searchers.surroundings import Surroundings
 
 
 @pytest.mark.parametrize("make", ALL)

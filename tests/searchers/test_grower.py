@@ -11,11 +11,11 @@ from searcher_bench import Bench, around, growth, petridish
 from archsearch import config
 from archsearch.arch import Architecture, cost, widen
 from archsearch.jobs import InputError, Stage
-from archsearch.searchers.base import Surroundings
 from archsearch.searchers.experience import Experience, Trial
 from archsearch.searchers.grower import Grower
 from archsearch.searchers.moves import children
 from archsearch.searchers.petridish import Petridish, PetridishConfig
+from archsearch.searchers.surroundings import Surroundings
 
 EVERY = ["node", "width", "depth", "train"]
 
@@ -127,7 +127,7 @@ def test_parents_are_chosen_where_a_child_would_gain_most():
         bench.step()
     small, *_, large = sorted(searcher.pool.points.values(), key=lambda point: point.cost)
     small.error, large.error = 0.5, 0.49  # widening the large one brings little more than the small one has
-    searcher.pool.frontier = type(searcher.pool.frontier)(eps=10.0)
+    searcher.pool.frontiers["madds"] = type(searcher.pool.frontier)(eps=10.0)
     for point in (small, large):
         searcher.pool.frontier.add(point.id, point.cost, point.error)
     options = [(point, "width", widen(arch_of(point.arch), 2)) for point in (small, large)]
