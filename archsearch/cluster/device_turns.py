@@ -55,9 +55,11 @@ class Turns:
             self._pass_on()
 
     def _leave(self, run: str, mine: Place) -> None:
-        self._lines[run].remove(mine)
-        if not self._lines[run]:
-            del self._lines[run]
+        line = self._lines.get(run, [])
+        if mine in line:  # else it was passed over
+            line.remove(mine)
+            if not line:
+                del self._lines[run]
 
     def _open(self) -> None:
         self._opening = False
@@ -68,6 +70,9 @@ class Turns:
         last, self._holder = self._holder, None
         if last in self._lines:
             self._lines[last] = self._lines.pop(last)
+        for given_up, line in [(place, line) for line in self._lines.values() for place in line if place.called.cancelled()]:
+            line.remove(given_up)  # cancelled at this very moment: it has not left yet
+        self._lines = {run: line for run, line in self._lines.items() if line}
         if self._lines:
             run = next(iter(self._lines))
             line = self._lines.pop(run)

@@ -150,12 +150,12 @@ def test_a_node_is_reserved_before_it_measures(lab, tmp_path):
     """A training is there: the measurement waits until it has ended, and says so."""
     training, log = tmp_path / "training", tmp_path / "log"
     here = Resources(cpu=1, labels={"device": "one"})
-    spec = {"seconds": 4, "log": str(training)}
+    spec = {"seconds": 8, "log": str(training)}
     lab.executor.submit(Job(20, Stage.COMPAT, "wait_for_it", spec, seed=1, resources=here))
     lab.until(training.exists, what="the training runs")
     lab.executor.submit(job(21, "one", seconds=1, log=str(log)))
-    about = lab.until(lambda: lab.executor.waiting().get(21))
-    assert waits_for(about).startswith("waits for device one: reserving its node: waits for 1 of 2 CPUs of its node")
+    says = "waits for device one: reserving its node: waits for 1 of 2 CPUs of its node"
+    lab.until(lambda: any(waits_for(about).startswith(says) for about in lab.executor.waiting().values()), what="it is said")
     lab.executor.submit(Job(22, Stage.COMPAT, "wait_for_it", {**spec, "seconds": 0}, seed=1, resources=here))
     first, second, third = lab.ends(3)
     assert first.job == 20 and {second.job, third.job} == {21, 22}

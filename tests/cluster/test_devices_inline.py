@@ -249,8 +249,8 @@ def test_runs_take_turns_and_each_is_served_in_its_own_order():
     assert order == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["while it waits", "as its turn comes"])
-def test_a_cancelled_job_loses_its_turn_and_nobody_elses(late):
+@pytest.mark.parametrize("when", ["while it waits", "just before its turn comes", "as its turn comes"])
+def test_a_cancelled_job_loses_its_turn_and_nobody_elses(when):
     order = []
 
     async def scene():
@@ -261,15 +261,17 @@ def test_a_cancelled_job_loses_its_turn_and_nobody_elses(late):
                 order.append(name)
                 if name == "a":
                     await gate.wait()
-            if name == "a" and late:
+            if name == "a" and when == "as its turn comes":
                 tasks[1].cancel()  # it has the turn now, and does not know it yet
 
         tasks = [asyncio.create_task(one(name)) for name in "abc"]
         while not order:
             await asyncio.sleep(0.01)
-        if not late:
+        if when == "while it waits":
             tasks[1].cancel()
         gate.set()
+        if when == "just before its turn comes":
+            tasks[1].cancel()  # the holder passes its turn on before this one can leave its line
         await asyncio.gather(*tasks, return_exceptions=True)
         assert turns.lengths() == {} and tasks[1].cancelled()
 
