@@ -70,9 +70,9 @@ class Turns:
         last, self._holder = self._holder, None
         if last in self._lines:
             self._lines[last] = self._lines.pop(last)
-        for given_up, line in [(place, line) for line in self._lines.values() for place in line if place.called.cancelled()]:
-            line.remove(given_up)  # cancelled at this very moment: it has not left yet
-        self._lines = {run: line for run, line in self._lines.items() if line}
+        # A place that was cancelled at this very moment has not left its line yet.
+        waiting = {run: [place for place in line if not place.called.cancelled()] for run, line in self._lines.items()}
+        self._lines = {run: line for run, line in waiting.items() if line}
         if self._lines:
             run = next(iter(self._lines))
             line = self._lines.pop(run)
