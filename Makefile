@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	$(BIN)/archsearch search confs/petridish_digits.yaml
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,29 @@ def test_a_forbidden_import_is_found(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "archsearch.frontier is not allowed to import archsearch.train" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("workers", "files"),
+    [
+        (2, ["test_registry.py", "config/test_config_yaml.py"]),
+        (1, ["cluster/test_placement.py", "cluster/test_retries.py"]),  # no two clusters side by side
+    ],
+)
+def test_files_stay_whole_where_tests_run_side_by_side(workers: int, files: list[str]) -> None:
+    """As tests/conftest.py arranges, and fixtures are made once."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "2",
+        "-vvv",
+        "-p",
+        "no:cacheprovider",
+        *(f"tests/{name}" for name in files),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ran = set(re.findall(r"\[(gw\d)\].* PASSED tests/(\S+?)::", done.stdout))
+    assert done.returncode == 0 and sorted(file for _, file in ran) == sorted(files), done.stdout
+    assert len({worker for worker, _ in ran}) == workers, done.stdout

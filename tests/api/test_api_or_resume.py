@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-
 import pytest
 
 import archsearch
@@ -23,19 +20,10 @@ tracking: {callbacks: [tensorwatch], tensorwatch: {port: "${PORT_TOKEN}"}}
 """
 
 
-def free_number() -> int:
-    """A stream's number whose port nobody has just now: TensorWatch's lie among those that any program may be given."""
-    for number in range(500, 0, -1):
-        with socket.socket() as taken, contextlib.suppress(OSError):
-            taken.bind(("127.0.0.1", 40859 + number))
-            return number
-    raise AssertionError("no port is free")
-
-
 @pytest.fixture
-def search(tmp_path, monkeypatch):
+def search(tmp_path, monkeypatch, stream_number):
     """Search with the configuration given again and other overrides, as a supervisor's command does."""
-    monkeypatch.setenv("PORT_TOKEN", str(free_number()))
+    monkeypatch.setenv("PORT_TOKEN", str(stream_number))
     (tmp_path / "conf.yaml").write_text(SEARCH)
 
     def again(*overrides: str):

@@ -48,16 +48,16 @@ def health_check(port: int, **environment: str) -> int:
 
 
 @pytest.mark.timeout(600)
-def test_a_local_cluster_answers_nobody_without_its_token(tmp_path):
+def test_a_local_cluster_answers_nobody_without_its_token(tmp_path, stream_number):
     path = tmp_path / "run"
     config = small(search={"max_hull_points": 200}, seed_train={"epochs": 40})
-    config["tracking"] = {"callbacks": ["tensorwatch"], "tensorwatch": {"port": 431}}
+    config["tracking"] = {"callbacks": ["tensorwatch"], "tensorwatch": {"port": stream_number}}
     driver = Driver(path, config, tmp_path)
     try:
         wait_for(lambda: told(path) >= 1, 240, "a job is told")  # Ray is all there then
         processes = [psutil.Process(driver.process.pid), *psutil.Process(driver.process.pid).children(recursive=True)]
         sockets = listening(processes)
-        assert sockets.pop(("127.0.0.1", 40859 + 431)), "TensorWatch's stream, on loopback"
+        assert sockets.pop(("127.0.0.1", 40859 + stream_number)), "TensorWatch's stream, on loopback"
         assert {"gcs_server", "raylet"} <= set(sockets.values()) and any("Agent" in who for who in sockets.values())
         for (address, port), who in sockets.items():  # Ray's own: on all interfaces, none of them serves a stranger
             for page in ("/", "/metrics", "/api/version", "/api/jobs/"):
