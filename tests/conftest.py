@@ -23,20 +23,31 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
+#: Files of tests/cluster that start no Ray: they may stand beside anything.
+WITHOUT_RAY = ("confirmations", "devices_inline", "devices_ssh", "kills_evaluation", "kills_inline", "placement", "retries")
+WITHOUT_RAY += ("run_loop", "simulated", "supervisor", "warm_start_kills")
+
+
+def scope_of(nodeid: str) -> str:
+    """What stays together: a test's file, and all that start real clusters, which run one after another."""
+    file = nodeid.split("::")[0]
+    alone = "/cluster/" not in file or Path(file).stem.removeprefix("test_") in WITHOUT_RAY
+    return file if alone else "cluster"
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where tests run side by side (``make test``), a file stays whole, and those of clusters run one after another.
+    """Where tests run side by side (``make test``), by `scope_of`.
 
     Not by pytest-xdist's marks of groups: its 3.8.0 writes them where pytest 9 no longer looks, and they have no effect.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByFile(LoadScopeScheduling):
+    class ByScope(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::")[0]
-            return "cluster" if "/cluster/" in file else file
+            return scope_of(nodeid)
 
-    return ByFile(config, log)
+    return ByScope(config, log)
 
 
 def stream_numbers() -> Iterator[int]:

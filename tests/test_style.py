@@ -52,15 +52,9 @@ def test_a_forbidden_import_is_found(tmp_path: Path) -> None:
     assert "archsearch.frontier is not allowed to import archsearch.train" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("workers", "files"),
-    [
-        (2, ["test_registry.py", "config/test_config_yaml.py"]),
-        (1, ["cluster/test_placement.py", "cluster/test_retries.py"]),  # no two clusters side by side
-    ],
-)
-def test_files_stay_whole_where_tests_run_side_by_side(workers: int, files: list[str]) -> None:
-    """As tests/conftest.py arranges, and fixtures are made once."""
+def test_files_stay_whole_where_tests_run_side_by_side(pytestconfig: pytest.Config) -> None:
+    """As tests/conftest.py arranges: fixtures are made once, and no two real clusters stand side by side."""
+    files = ["test_registry.py", "config/test_config_yaml.py"]
     command = [
         sys.executable,
         "-m",
@@ -75,4 +69,12 @@ def test_files_stay_whole_where_tests_run_side_by_side(workers: int, files: list
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     ran = set(re.findall(r"\[(gw\d)\].* PASSED tests/(\S+?)::", done.stdout))
     assert done.returncode == 0 and sorted(file for _, file in ran) == sorted(files), done.stdout
-    assert len({worker for worker, _ in ran}) == workers, done.stdout
+    assert {worker for worker, _ in ran} == {"gw0", "gw1"}, done.stdout
+
+    conftest = pytestconfig.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
+    scopes: dict[str, list[Path]] = {}
+    for path in sorted((ROOT / "tests" / "cluster").glob("test_*.py")):
+        scopes.setdefault(conftest.scope_of(f"{path.relative_to(ROOT)}::test"), []).append(path)
+    assert len(scopes["cluster"]) > 5 and len(scopes) == 1 + len(conftest.WITHOUT_RAY)
+    for path in (path for scope, paths in scopes.items() if scope != "cluster" for path in paths):
+        assert not re.search(r"import ray\b|running_head|test_ray_runs|\(cluster\b|ray\.", path.read_text()), path

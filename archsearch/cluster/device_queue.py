@@ -5,6 +5,8 @@ A job whose device is not there is kept here until it is, and holds up nothing e
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 import uuid
 from collections import Counter
@@ -12,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import ray
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
 from archsearch.cluster.device_actor import NAMESPACE, DeviceActor
 from archsearch.cluster.devices_section import PREFIX, DevicesSection, device_of
@@ -37,12 +40,13 @@ class DeviceQueues:
         self._mailbox = mailbox
         self._session = uuid.uuid4().hex
         self._jobs: dict[int, Job] = {}
-        self._pending: list[Job] = []  # whose device is not there
+        self._pending: list[Job] = []  # whose device is not there, or has not answered yet
         self._sent: dict[Any, Job] = {}
         self._began: dict[int, float] = {}
         self._stopped: list[Completion] = []
         self._actors: dict[str, Any] = {}
-        self._asked: dict[str, Any] = {}  # by device: the answer under way
+        self._ready: set[str] = set()  # devices whose actor has answered since it was made, found or lost
+        self._asked: dict[str, tuple[float, Any]] = {}  # by device: since when, and the answer under way
         self._states: dict[str, tuple[float, Mapping[str, JSON]]] = {}
         self._looked = -LOOK_EVERY
 
@@ -62,10 +66,10 @@ class DeviceQueues:
     def refs(self) -> list[Any]:
         """What there is to wait for, with all handed over that can be."""
         self._look()
-        nodes, kept = self._nodes.living(), []
+        kept = []
         for job in self._pending:
             name = str(device_of(job))
-            if _nodes_of(name, self._devices.node_labels(name), nodes):
+            if name in self._ready and self._there(name):
                 settings = self._devices.of(job).model_dump(mode="json")
                 arguments = (self._session, self._root, job.to_json(), settings, self._root, self._mailbox)
                 self._sent[self._actor(name).run.remote(*arguments)] = job
@@ -81,7 +85,10 @@ class DeviceQueues:
         self._forget(job.id)
         done = completed(ref, job, 0.0 if began is None else time.monotonic() - began)
         if isinstance(done.outcome, Failure) and done.outcome.kind is FailureKind.LOST:
-            self._actors.pop(str(device_of(job)), None)  # found, or made, anew: somebody may have ended it for good
+            name = str(device_of(job))
+            self._actors.pop(name, None)  # found, or made, anew: somebody may have ended it for good
+            self._asked.pop(name, None)
+            self._ready.discard(name)  # what is sent to one that starts again may be lost as well
         return done
 
     def stopped(self) -> list[Completion]:
@@ -148,6 +155,8 @@ class DeviceQueues:
 
     def _why(self, name: str) -> str:
         """What a device itself waits for, or nothing."""
+        if name not in self._ready:
+            return "its actor has not answered yet"
         if name not in self._states:
             return ""
         seen, state = self._states[name]
@@ -156,45 +165,86 @@ class DeviceQueues:
         return "" if state["state"] in ("ready", "measuring") else f"{state['state']}: {state['detail']}"
 
     # ----------------------------------------------------------------------------------------------------------- actors
+    def _there(self, name: str) -> bool:
+        """Whether a living node has the device."""
+        return bool(_nodes_of(name, self._devices.node_labels(name), self._nodes.living()))
+
     def _actor(self, name: str) -> Any:
         if name not in self._actors:
-            labels = self._devices.node_labels(name)
-            self._actors[name] = actor_of(name, labels, _nodes_of(name, labels, self._nodes.living()))
+            self._actors[name] = actor_of(name, self._devices.node_labels(name), self._nodes.living())
         return self._actors[name]
 
     def _look(self) -> None:
         """Ask the devices that have jobs of ours how they are; never waits for an answer."""
         now = time.monotonic()
-        for name, answer in list(self._asked.items()):
+        for name, (since, answer) in list(self._asked.items()):
             if ray.wait([answer], timeout=0)[0]:
                 del self._asked[name]
                 try:
                     self._states[name] = (now, ray.get(answer))
+                    self._ready.add(name)
                 except ray.exceptions.RayError:
                     self._actors.pop(name, None)  # found, or made, anew
+            elif now - since > STALE:
+                self._asked[name] = now, answer
+                if self._there(name):
+                    self._actors.pop(name, None)
+                    self._actor(name)  # anew, if it waits for a node as there is none any more
         if now - self._looked >= LOOK_EVERY:
             self._looked = now
             busy = {str(device_of(job)) for job in self._sent.values()}
+            busy |= {name for job in self._pending if self._there(name := str(device_of(job)))}
             for name in busy - self._asked.keys():
-                self._asked[name] = self._actor(name).state.remote()
+                self._asked[name] = now, self._actor(name).state.remote()
             self._states = {name: state for name, state in self._states.items() if name in busy}
+            self._ready &= busy  # what becomes of one that rests is not seen
 
 
 def actor_of(name: str, labels: Mapping[str, str], nodes: Sequence[Node]) -> Any:
-    """The actor of a device, made if it is not there: pinned to the resource that a node offers for it, else to the labels."""
+    """The actor of a device, made if it is not there: pinned to the resource that a node offers for it, else to the labels.
+
+    One that waits for a node of the other kind, when the device has come back in another way than it went, is ended and made
+    anew: Ray would keep it waiting for good. Its jobs are lost with it, and tried again.
+    """
+    offered = [_RESOURCE] if any(name in node.devices for node in nodes) else []
+    if any(_carries(node, labels) for node in nodes) or not offered:
+        offered.append(json.dumps(dict(labels), sort_keys=True))
+    space, key = NAMESPACE.encode(), f"pin of {PREFIX}{name}"
+    with contextlib.suppress(ValueError):  # there is none
+        actor = ray.get_actor(PREFIX + name, namespace=NAMESPACE)
+        pin = (_internal_kv_get(key, namespace=space) or b"").decode()
+        if not pin or pin in offered or not _nodes_of(name, labels, nodes):
+            return actor
+        ray.kill(actor)
+        _wait_for_its_name(name)
     options: dict[str, Any] = {"name": PREFIX + name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
     options |= {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0}
-    if any(name in node.devices for node in nodes):
+    if offered[0] == _RESOURCE:
         options["resources"] = {PREFIX + name: 1}
     else:
         options["label_selector"] = dict(labels)
-    return ray.remote(DeviceActor).options(**options).remote(name)
+    actor = ray.remote(DeviceActor).options(**options).remote(name)
+    _internal_kv_put(key, offered[0], overwrite=True, namespace=space)
+    return actor
+
+
+#: How an actor is pinned, as it is written down for other drivers: this, or the labels as JSON.
+_RESOURCE = "resource"
+
+
+def _wait_for_its_name(name: str) -> None:
+    """Until an actor that was ended is known no more, for a few seconds: who comes too early only loses an attempt."""
+    deadline = time.monotonic() + STALE
+    with contextlib.suppress(ValueError):
+        while time.monotonic() < deadline:
+            ray.get_actor(PREFIX + name, namespace=NAMESPACE)
+            time.sleep(0.05)
+
+
+def _carries(node: Node, labels: Mapping[str, str]) -> bool:
+    return all(matches(node.labels.get(key), text) for key, text in labels.items())
 
 
 def _nodes_of(name: str, labels: Mapping[str, str], nodes: Sequence[Node]) -> list[Node]:
     """The living nodes that have a device."""
-    return [
-        node
-        for node in nodes
-        if name in node.devices or all(matches(node.labels.get(key), text) for key, text in labels.items())
-    ]
+    return [node for node in nodes if name in node.devices or _carries(node, labels)]

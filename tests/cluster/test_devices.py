@@ -125,7 +125,7 @@ def test_jobs_run_where_their_device_is_and_two_runs_take_turns(lab, tmp_path):
     log = tmp_path / "log"
     mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
     other = DeviceQueues(DEVICES, lab.executor._nodes, str(tmp_path / "other"), mailbox)
-    for id_, seconds in ((1, 2.0), (2, 0.3), (3, 0.3)):
+    for id_, seconds in ((1, 5.0), (2, 0.3), (3, 0.3)):
         lab.executor.submit(job(id_, "one", seconds=seconds, log=str(log)))
     assert not lab.executor.room(job(4, "one")) and lab.executor.room(job(4, "two")), "a few at once, for each device"
     with pytest.raises(InputError, match="'three', which section devices does not have"):
@@ -133,7 +133,7 @@ def test_jobs_run_where_their_device_is_and_two_runs_take_turns(lab, tmp_path):
     lab.until(lambda: (lab.state("one") or {}).get("running"), what="the first job has its turn")
     for id_ in (11, 12):
         other.submit(job(id_, "one", log=str(log)))
-    others = other.refs()
+    others = lab.until(lambda: refs if len(refs := other.refs()) == 2 else None)
     lab.until(lambda: lab.state("one")["queue"] == {str(lab.root): 2, str(tmp_path / "other"): 2})
     assert lab.state("one")["node"] == lab.nodes["one"].node_id
     lab.until(lambda: lab.executor.capacity()["train"] == 1, what="the node's slots are taken away")
@@ -192,21 +192,21 @@ def test_a_device_node_lost_in_the_middle_of_a_job(lab, session, tmp_path):
     """Its job waits, visibly; trainings go on; the node comes back, and the job comes to its end."""
     log = tmp_path / "log"
     jobs = [job(device="two", seconds=3, log=str(log)), job(device="two", log=str(log))]
-    jobs += [Job(0, Stage.COMPAT, "wait_for_it", {"seconds": 1, "log": str(tmp_path / "trained")}, seed=1)] * 12
+    jobs += [Job(0, Stage.COMPAT, "wait_for_it", {"seconds": 1, "log": str(tmp_path / "trained")}, seed=1)] * 20
     running = session(jobs)
     until(lambda: rows(log), what="the job has begun")
     measuring = int(rows(log)[0][3])
+    trained = running.bench.loop.ledger.told
     lab.cluster.remove_node(lab.nodes.pop("two"))
     found = until(lambda: [each for each in running.summary()["waiting"] if each["job"] == 1])
     assert "waits for a node: asks for device two; there are" in waits_for(found[0]), found
     until(lambda: gone(measuring), timeout=20)
-    trained = running.bench.loop.ledger.told
     until(lambda: running.bench.loop.ledger.told >= trained + 2, what="trainings go on")
     (two,) = [each for each in list_devices() if each.device == "two"]
     assert two.state == "waiting for node" and two.fingerprint and two.seen and "--labels device=two" in two.detail
-    lab.nodes["two"] = lab.cluster.add_node(**TWO)
+    lab.nodes["two"] = lab.cluster.add_node(num_cpus=0, labels={"device": "two"})  # by its label now
     outcome, loop = running.end()
-    assert outcome.state == "done" and sorted(loop.searcher.told) == list(range(1, 15))
+    assert outcome.state == "done" and sorted(loop.searcher.told) == list(range(1, 23))
     assert running.summary()["waiting"] == []
     assert {data["kind"] for _, data in running.bench.events(EventKind.FAILED)} == {"lost"}
     assert sorted(row[0] for row in rows(log) if row[2] == "end") == ["1", "2"]

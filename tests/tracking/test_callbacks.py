@@ -233,15 +233,19 @@ def test_the_end_does_not_wait_for_ever(tmp_path):
     never.set()
 
 
-def test_ctrl_c_leaves_callbacks_that_do_not_end_and_keeps_the_runs_outcome(tmp_path):
+def test_ctrl_c_leaves_callbacks_that_do_not_end_and_keeps_the_runs_outcome(tmp_path, monkeypatch):
+    """Were it not heard, the end would wait for longer than this test may take."""
     never, heard = threading.Event(), Heard()
+    monkeypatch.setitem(tracked.__wrapped__.__kwdefaults__, "patience", 1000.0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
 
     class Hangs(archsearch.Callback):
         def on_end(self, end):
             threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-            never.wait(100)
+            never.wait(1000)
 
     run = archsearch.search(config(search={"max_hull_points": 1}), run_dir=tmp_path / "r", callbacks=[Hangs()], observer=heard)
+    signal.signal(signal.SIGINT, before)
     assert run.outcome.state == "done" and heard.messages[-1].startswith("note: callbacks have not ended")
     never.set()
 
