@@ -119,10 +119,10 @@ def read_ingredient(node: Node, problems: list[Problem], where: str = "") -> Ing
     if values is None:
         return None
     data = {name: text_of(each, problems) for name, each in values.items() if name not in ("parameters", "slots")}
-    for name in ("kind", "name", "version", "parameters"):
-        if name not in values:
+    for key in ("kind", "name", "version", "parameters"):
+        if key not in values:
             problems.append(
-                (node.place, f"{_at(where, name)} is missing. An ingredient has a kind, a name, a version, parameters.")
+                (node.place, f"{_at(where, key)} is missing. An ingredient has a kind, a name, a version, parameters.")
             )
     name, kind = data.get("name"), known_kind(data.get("kind"), values.get("kind", node).place, problems)
     if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
