@@ -134,6 +134,7 @@ WORKS: Registry[Work] = Registry(
 RUNTIMES: Registry[Any] = Registry(
     "runtime",
     {
+        "onert": "archsearch.profile.runtimes.onert:Onert",
         "pytorch": "archsearch.profile.runtimes.pytorch:PyTorch",
         "pytorch-compile": "archsearch.profile.runtimes.pytorch:PyTorchCompile",
         "pytorch-cuda": "archsearch.profile.runtimes.pytorch_cuda:PyTorchCuda",

@@ -32,6 +32,7 @@ archsearch doctor --json
 #: What each extra of the package is for; one that is not listed here is shown by its name alone.
 FEATURES = {
     "nsga2": "archsearch assign --estimator nsga2",
+    "onert": "archsearch profile --runtime onert: Samsung ONE",
     "onnx": "archsearch profile MODEL.onnx: checking the file",
     "tensorboard": "tracking.callbacks: [tensorboard]",
     "test": "running the tests (make test)",

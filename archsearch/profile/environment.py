@@ -69,10 +69,16 @@ class Load:
         return min(1.0, max(0.0, used / passed)) if passed > 0 else 0.0
 
     def kept_waiting(self, later: Load, threads: int) -> float | None:
-        """Seconds until ``later`` for which this process's threads could have run and did not; of so many threads in all."""
+        """Seconds until ``later`` for which others kept this process's threads from as many cores as it may have ``threads``.
+
+        Some libraries start more of them than they are given cores: those wait for each other, and what this process itself
+        used of its cores no other had.
+        """
         if self.waited is None or later.waited is None:
             return None
-        return max(0.0, later.waited - self.waited) + max(0.0, later.stolen - self.stolen) * threads / max(1, self.cores)
+        left = max(0.0, (later.wall - self.wall) * threads - (later.own - self.own))
+        waited = min(left, max(0.0, later.waited - self.waited))
+        return waited + max(0.0, later.stolen - self.stolen) * threads / max(1, self.cores)
 
 
 def load_now() -> Load:

@@ -92,6 +92,26 @@ def talking():
     return small()
 
 
+def many_kinds():
+    """A model of many kinds of operations, on maps (1, 3, 12, 12)."""
+    import torch
+    from torch import nn
+
+    class Many(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+            self.last = nn.Linear(16, 6)
+
+        def forward(self, x):
+            x = torch.max_pool2d(torch.sigmoid(self.first(x)), 2)
+            y = torch.exp(-self.second(x)) - 0.5
+            z = torch.cat([torch.maximum(x, y), x[:, :, 1:, 1:].mean((2, 3), keepdim=True) * y], dim=1)
+            return torch.softmax(self.last(z.mean((2, 3), keepdim=True).flatten(1)), dim=1)
+
+    return Many(), torch.randn(1, 3, 12, 12)
+
+
 def _convolutions(channels: int):
     import torch
     from torch import nn

@@ -101,6 +101,8 @@ def test_load_is_that_of_others():
     assert before.others(after) == pytest.approx(0.5)  # 3 s were used, 1 of them by this process, of 4
     assert before.kept_waiting(after, 2) == pytest.approx(0.7)
     assert before.kept_waiting(after, 1) == pytest.approx(0.5)  # 0.3 in the queue, and half of the 0.4 s stolen from two cores
+    crowd = Load(cores=2, used=14.0, stolen=1.0, own=5.9, waited=9.5, wall=102.0)  # 1.9 of 2 s, more threads than cores
+    assert before.kept_waiting(crowd, 1) == pytest.approx(0.1), "threads of one process that wait for each other"
     here = load_now()
     assert here.cores >= 1 and here.own > 0 and here.others(here) == 0.0
 
