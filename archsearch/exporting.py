@@ -28,7 +28,7 @@ from archsearch.store.durable import TEMPORARY, make_folders, sync_folder, write
 
 if TYPE_CHECKING:
     from archsearch.data import Dataset
-    from archsearch.train.export import Made
+    from archsearch.train.export import Reference
 
 #: The file of each format.
 FORMATS: Mapping[str, str] = {"onnx": "model.onnx", "torch": "model.pt2"}
@@ -82,8 +82,6 @@ def export(
         ExportFailed: a file cannot be made, or does not compute what PyTorch does; nothing was written.
         StoreUnavailable: the folder cannot be written.
     """
-    from archsearch.train.export import make  # imports torch
-
     target = Path(output).expanduser().absolute()
     chosen = _refuse_unknown(formats, input)
     _refuse_present(target, force)
@@ -91,16 +89,21 @@ def export(
     trained = _trained(run, point, evaluation, repeat)
     say("loading the data set …")
     dataset = _data_of(run)
+    from archsearch.train.export import make, reference  # imports torch
+
     ref = trained.record.artifacts["weights"]
-    made = make(load_network(trained.run, trained.arch.to_json(), ref), dataset, chosen, pixels=input == "pixels", say=say)
-    _plausible(made, trained.record.metrics.get("val_error"))
+    judge = reference(load_network(trained.run, trained.arch.to_json(), ref), dataset, pixels=input == "pixels")
+    _plausible(judge, trained.record.metrics.get("val_error"))
+    made = make(judge, chosen, say)
     files = {
         **{FORMATS[name]: payload for name, payload in made.files.items()},
         WEIGHTS: Artifacts(artifacts_root(trained.run.config, trained.run.folder)).load(ref),
         DESCRIPTION: trained.arch.to_yaml().encode(),
-        EXAMPLE: made.example,
+        EXAMPLE: judge.example(),
     }
-    card = model_card(run, trained, dataset, {FORMATS[name]: check for name, check in made.checks.items()}, files, input == "pixels")
+    card = model_card(
+        run, trained, dataset, {FORMATS[name]: check for name, check in made.checks.items()}, files, input == "pixels"
+    )
     texts = {CARD_TEXT: card_markdown(card), CARD: json.dumps(card, indent=2) + "\n"}
     _publish(target, {**files, **{name: text.encode() for name, text in texts.items()}})
     return Export(target, card)
@@ -172,7 +175,15 @@ def _trained(run: Run, point: int | str, evaluation: str | None, repeat: int) ->
             f"archsearch evaluate {run.path} --points {number} --name point{number}; then export with --evaluation "
             f"point{number}. Or search with run.keep: all."
         )
-    return Trained(run, run.state.jobs[number], Architecture.from_json(found.arch), found, _source(run, found, None, None), found.metrics, [])
+    return Trained(
+        run,
+        run.state.jobs[number],
+        Architecture.from_json(found.arch),
+        found,
+        _source(run, found, None, None),
+        found.metrics,
+        [],
+    )
 
 
 def _evaluated(run: Run, point: int | str, name: str, repeat: int) -> Trained:
@@ -189,14 +200,24 @@ def _evaluated(run: Run, point: int | str, name: str, repeat: int) -> Trained:
         if record.job.work == "train" and (spec["point"], spec["repeat"]) == (number, repeat) and record.artifacts:
             of = run.state.point(spec["point"])
             assert of is not None
-            tests = (each.metrics for each in state.jobs.values() if each.job.work == "test" and each.job.parent == record.job.id)
+            tests = (
+                each.metrics for each in state.jobs.values() if each.job.work == "test" and each.job.parent == record.job.id
+            )
             model = next(each for each in told["models"] if each["point"] == number)
             source = _source(run, of, name, repeat)
-            return Trained(found.run, record, Architecture.from_json(plain(spec["arch"])), of, source, next(tests, {}), model["test_errors"])
+            return Trained(
+                found.run,
+                record,
+                Architecture.from_json(plain(spec["arch"])),
+                of,
+                source,
+                next(tests, {}),
+                model["test_errors"],
+            )
     known = sorted({each["point"] for each in told["models"] if each["trainings"]})
     raise InputError(
-        f"{found.path} has no finished training {repeat} of point {number}. It has {told['seeds']} trainings (from 0) of each of "
-        f"the points {', '.join(map(str, known)) or 'none yet'}."
+        f"{found.path} has no finished training {repeat} of point {number}. It has {told['seeds']} trainings (from 0) of "
+        f"each of the points {', '.join(map(str, known)) or 'none yet'}."
     )
 
 
@@ -227,18 +248,18 @@ def _data_of(run: Run) -> Dataset:
     return dataset
 
 
-def _plausible(made: Made, recorded: float | None) -> None:
+def _plausible(judge: Reference, recorded: float | None) -> None:
     """
     Raises:
         ExportFailed: the network makes another error on the validation images than its training recorded.
     """
     from archsearch.arch.export import ExportFailed
 
-    low, high = wilson(made.error, made.images, 1 - 1e-6)
+    low, high = wilson(judge.error, judge.images, 1 - 1e-6)
     if recorded is not None and not low <= recorded <= high:
         raise ExportFailed(
-            f"this network errs on {made.error:.1%} of {made.images} validation images, but its training recorded {recorded:.1%}: "
-            "weights, architecture and data do not belong together. Nothing was written."
+            f"this network errs on {judge.error:.1%} of {judge.images} validation images, its training recorded "
+            f"{recorded:.1%}: weights, architecture and data do not belong together. Nothing was written."
         )
 
 

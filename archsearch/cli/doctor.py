@@ -32,7 +32,7 @@ archsearch doctor --json
 #: What each extra of the package is for; one that is not listed here is shown by its name alone.
 FEATURES = {
     "nsga2": "archsearch assign --estimator nsga2",
-    "onnx": "archsearch profile MODEL.onnx: checking the file",
+    "onnx": "archsearch export as ONNX; archsearch profile MODEL.onnx: checking the file",
     "tensorboard": "tracking.callbacks: [tensorboard]",
     "test": "running the tests (make test)",
     "torchvision": "data.download: fetching CIFAR, MNIST, SVHN, ...",

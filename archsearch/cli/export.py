@@ -20,7 +20,9 @@ archsearch export runs/petridish_digits --evaluation final -o digits_final --for
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder that the model gets; a new one.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder that the model gets; a new one.")
+    ],
     point: Annotated[
         str, typer.Option(metavar="ID|best", help="A point of the pool; best is the one with the lowest error.")
     ] = "best",

@@ -14,8 +14,8 @@ from archsearch.store import Point, RunState
 def lineage(state: RunState, point: int, error: str = "val_error") -> list[dict[str, JSON]]:
     """The points from the seed to ``point``, each with what it has that the one before it had not.
 
-    An entry: ``point``, ``stage``, ``architecture``, ``madds``, ``error`` (that of its own training), ``move`` (of searchers that
-    name theirs), ``grew`` (lines for people; none for the first) and ``origin``, where it was taken from an earlier run.
+    An entry: ``point``, ``stage``, ``architecture``, ``madds``, ``error`` (that of its own training), ``move`` (of searchers
+    that name theirs), ``grew`` (lines for people; none for the first) and ``origin``, where it was taken from an earlier run.
     """
     chain: list[Point] = []
     at = state.point(point)

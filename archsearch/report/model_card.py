@@ -12,7 +12,7 @@ from archsearch.report.view import error_label, quantity
 
 _LEVEL = f"{100 * CONFIDENCE:g} %"
 #: What Markdown or HTML would read as more than text.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$])")
 
 ONNX = """
 import numpy as np
@@ -48,7 +48,7 @@ network = build(Architecture.from_yaml(Path("architecture.yaml").read_text()))
 network.load_state_dict(load_file("weights.safetensors"))
 network.eval()
 example = load_file("example.safetensors")
-images = {images}
+{images}
 with torch.inference_mode():
     logits = network(images)
 assert (logits - example["logits"]).abs().max() <= 1e-4 * example["logits"].abs().max()
@@ -103,14 +103,13 @@ def snippets(card: Mapping[str, JSON]) -> dict[str, str]:
     """Python that loads each file and compares its answer with PyTorch's, by file name; to be run in the card's folder."""
     found = {"model.onnx": ONNX, "model.pt2": TORCH}
     mean, deviation = card["input"]["mean"], card["input"]["deviation"]
-    images = 'example["images"]'
-    if card["input"]["type"] == "uint8":
-        images = (
-            f'(example["images"].permute(0, 3, 1, 2) / 255 - torch.tensor({mean}).view(1, -1, 1, 1)) / torch.tensor(\n'
-            f"    {deviation}\n).view(1, -1, 1, 1)"
-        )
-    texts = {**{name: text for name, text in found.items() if name in card["files"]}}
-    texts["weights.safetensors"] = WEIGHTS.replace("{images}", images)
+    lines = ['images = example["images"]']
+    if card["input"]["type"] == "uint8":  # these weights alone have no normalisation
+        lines[0] += ".permute(0, 3, 1, 2) / 255"
+        lines += [f"mean = torch.tensor({mean}).view(1, -1, 1, 1)", f"deviation = torch.tensor({deviation}).view(1, -1, 1, 1)"]
+        lines += ["images = (images - mean) / deviation"]
+    texts = {name: text for name, text in found.items() if name in card["files"]}
+    texts["weights.safetensors"] = WEIGHTS.replace("{images}", "\n".join(lines))
     return {name: text.lstrip() for name, text in texts.items()}
 
 
@@ -146,8 +145,9 @@ def _input(card: Mapping[str, JSON]) -> Iterator[str]:
     shape = ", ".join(map(str, into["shape"]))
     yield f"- in: `{into['name']}`, {into['type']}, shape ({shape}), {into['layout']}; any batch size"
     yield f"- {into['meaning']}"
-    yield f"- normalisation: {into['normalisation']} (mean {into['mean']}, deviation {into['deviation']} of pixels scaled to 0..1)"
-    yield f"- out: `{out['name']}`, float32, shape (batch, {out['classes']}): the largest one is the class, their softmax the share"
+    yield f"- normalisation: {into['normalisation']}; of pixels scaled to 0..1, mean {into['mean']}"
+    yield f"  and deviation {into['deviation']}"
+    yield f"- out: `{out['name']}`, float32, shape (batch, {out['classes']}): the largest one tells the class"
     yield f"- classes, in order: {', '.join(map(plain, out['class_names']))}"
 
 
@@ -162,7 +162,8 @@ def _errors(card: Mapping[str, JSON]) -> Iterator[str]:
 
 
 def _costs(costs: Mapping[str, JSON], devices: Mapping[str, JSON]) -> Iterator[str]:
-    yield f"- {costs['madds']:,} multiply-adds an image, {costs['params']:,} parameters, {costs['activation_bytes']:,} bytes of activations"
+    yield f"- {costs['madds']:,} multiply-adds and {costs['activation_bytes']:,} bytes of activations an image"
+    yield f"- {costs['params']:,} parameters"
     if not devices["measured"]:
         yield "- on devices: this run has measured nothing"
     for row in devices["measured"]:
@@ -176,7 +177,8 @@ def _costs(costs: Mapping[str, JSON], devices: Mapping[str, JSON]) -> Iterator[s
 
 def _data(data: Mapping[str, JSON]) -> Iterator[str]:
     counts = ", ".join(f"{count} {split}" for split, count in data["images"].items())
-    yield f"{plain(data['name'])}, {data['classes']} classes, images: {counts}; SHA-256 `{data['hash']}`. No image of it is in these files."
+    yield f"{plain(data['name'])}, {data['classes']} classes, images: {counts}; SHA-256 `{data['hash']}`."
+    yield "None of its images is in these files."
 
 
 def _lineage(card: Mapping[str, JSON]) -> Iterator[str]:
@@ -186,8 +188,9 @@ def _lineage(card: Mapping[str, JSON]) -> Iterator[str]:
         origin = row["origin"]
         came = [] if origin is None else [f"taken from run {origin['run']}, point {origin['point']}"]
         text = "; ".join([*came, *row["grew"]]) or "the seed"
-        madds, error = ("" if value is None else value for value in (row["madds"], row["error"]))
-        cells = (row["point"], row["architecture"], f"{madds:,}" if madds else "", f"{100 * error:.2f}" if error != "" else "", text)
+        madds = "" if row["madds"] is None else f"{row['madds']:,.0f}"
+        error = "" if row["error"] is None else f"{100 * row['error']:.2f}"
+        cells = (row["point"], row["architecture"], madds, error, text)
         yield f"| {' | '.join(plain(cell) for cell in cells)} |"
 
 
@@ -199,13 +202,13 @@ def _files(card: Mapping[str, JSON]) -> Iterator[str]:
     yield ""
     yield (
         "Compare the sums before you load anything that has been elsewhere. ONNX and safetensors files hold no code. "
-        "`torch.export.load` unpickles what a file says is pickled, which can run any code: nothing in this `model.pt2` is, "
-        "but load no changed one, and none of a stranger's."
+        "`torch.export.load` unpickles what a `.pt2` file says is pickled, which can run any code: nothing in one that is "
+        "exported here is, but load no changed one, and none of a stranger's."
     )
 
 
 def _checks(card: Mapping[str, JSON]) -> Iterator[str]:
-    yield "Each file was run, and its outputs compared with PyTorch's: the largest difference in a batch, as a share of its largest output."
+    yield "Each file was run and compared with PyTorch: the largest difference in a batch, as a share of its largest output."
     yield ""
     yield "| file | largest difference | allowed | validation images | made-up inputs | batch sizes | same class |"
     yield "| --- | ---: | ---: | ---: | ---: | --- | ---: |"

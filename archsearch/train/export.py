@@ -36,34 +36,42 @@ SIZES, BATCH = (1, 2, 3, 7, 32), 64
 
 
 @dataclass(frozen=True)
-class Made:
-    """``files`` by format; ``example``, a safetensors file of made-up ``images`` with PyTorch's ``logits``; what the ``checks``
-    of each format found; and PyTorch's own ``error`` on the ``images`` of the check."""
+class Reference:
+    """What PyTorch computes, by which files are judged.
 
-    files: Mapping[str, bytes]
-    example: bytes
-    checks: Mapping[str, JSON]
+    ``whole`` is what they hold: the network, perhaps with its preprocessing. Of the batches that it is ``given``, the last one
+    is made up and the others are ``images`` validation images, on which its error is ``error``; ``wanted`` are its outputs.
+    """
+
+    whole: nn.Module
+    given: Sequence[Tensor]
+    wanted: Sequence[Tensor]
     error: float
     images: int
 
+    def example(self) -> bytes:
+        """A safetensors file of the made-up ``images`` with the network's ``logits``."""
+        return safetensors.torch.save({"images": self.given[-1].contiguous(), "logits": self.wanted[-1].contiguous()})
 
-def make(
-    network: nn.Module,
-    dataset: Dataset,
-    formats: Sequence[str],
-    *,
-    pixels: bool,
-    say: Callable[[str], None] = lambda text: None,
-) -> Made:
-    """A network, which takes normalised images, as a file of each format.
 
-    What files compute is compared with ``network`` on images that were normalised as while training, apart from the graph.
+@dataclass(frozen=True)
+class Made:
+    """``files``, and what their ``checks`` found, by format."""
+
+    files: Mapping[str, bytes]
+    checks: Mapping[str, JSON]
+
+
+def reference(network: nn.Module, dataset: Dataset, *, pixels: bool) -> Reference:
+    """The outputs of a network, which takes normalised images, in evaluation mode.
+
+    They are computed from images that were normalised as while training, apart from what files have inside.
 
     Args:
         pixels: files take images (N, H, W, C) uint8 and normalise them; else they take what the network takes.
 
     Raises:
-        ExportFailed: a file cannot be made, or its outputs are further from PyTorch's than ``TOLERANCE``.
+        ExportFailed: some are not finite.
     """
     data = resident(dataset.without_test(), "cpu")
     chosen = np.linspace(0, len(data.val) - 1, min(len(data.val), MOST_IMAGES)).round().astype(np.int64)
@@ -76,16 +84,24 @@ def make(
         wanted = [network(batch) for batch in normalised]
     if not all(bool(logits.isfinite().all()) for logits in wanted):
         raise ExportFailed("this network's outputs are not finite for every image: there is nothing to compare files with")
+    wrong = int((torch.cat(wanted[:-1]).argmax(1) != labels).sum())
+    return Reference(whole, given, wanted, wrong / len(labels), len(labels))
+
+
+def make(judge: Reference, formats: Sequence[str], say: Callable[[str], None] = lambda text: None) -> Made:
+    """The file of each format, each run and compared.
+
+    Raises:
+        ExportFailed: a file cannot be made, or its outputs are further from the network's than ``TOLERANCE``.
+    """
     say("tracing the network …")
-    program = program_of(whole, given[-1][:2])
+    program = program_of(judge.whole, judge.given[-1][:2])
     files, checks = {}, {}
     for name in formats:
-        say(f"writing {name}, and running it on {len(raw)} validation images …")
+        say(f"writing {name}, and running it on {judge.images} validation images …")
         files[name] = WRITERS[name](program)
-        checks[name] = _check(name, RUNNERS[name](files[name]), given, wanted)
-    example = safetensors.torch.save({"images": given[-1].contiguous(), "logits": wanted[-1].contiguous()})
-    wrong = int((torch.cat(wanted[:-1]).argmax(1) != labels).sum())
-    return Made(files, example, checks, wrong / len(labels), len(labels))
+        checks[name] = _check(name, RUNNERS[name](files[name]), judge.given, judge.wanted)
+    return Made(files, checks)
 
 
 def made_up_images(channels: int, height: int, width: int) -> Tensor:
