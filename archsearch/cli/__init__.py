@@ -41,6 +41,7 @@ VERBS: dict[str, str] = {
     "assign": "Find which operations to run on which backend: the front of time and memory.",
     "export": "Write a trained network as ONNX and torch.export files with a model card, checked against PyTorch.",
     "runs": "List the runs in a folder; compare, remove or export runs.",
+    "recipe": "Make, fill, check, run and compare recipes: what it takes to train one network again.",
     "backup": "Copy a run with its weights into another folder, also while it is being searched.",
     "report": "Write a run's tables and pictures.",
     "config": "Show or check a configuration, or write the schema for editors.",
