@@ -45,6 +45,9 @@ class OnPixels(nn.Module):
     ``shift`` and ``scale``, both (1, C, 1, 1), take pixels 0..255 to mean 0 and deviation 1, as while training.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, network: nn.Module, shift: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.network = network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeGuard
 
 from archsearch.jobs import JSON
 from archsearch.measured import label
@@ -95,7 +96,7 @@ def _row(name: str, value: JSON, interval: Sequence[float] | None, method: str, 
     }
 
 
-def _is_number(value: JSON) -> bool:
+def _is_number(value: JSON) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -118,7 +118,8 @@ def made_up_images(channels: int, height: int, width: int) -> Tensor:
 
 def _batches(images: Tensor) -> list[Tensor]:
     """All images in order, in batches of ``SIZES`` and then of ``BATCH``; few images make the last one smaller."""
-    cuts, at = [], 0
+    cuts: list[int] = []
+    at = 0
     while at < len(images):
         at += SIZES[len(cuts)] if len(cuts) < len(SIZES) else BATCH
         cuts.append(at)
