@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from archsearch.api import Evaluation as Evaluation
     from archsearch.api import Run as Run
     from archsearch.api import evaluate as evaluate
+    from archsearch.api import export as export
     from archsearch.api import load_evaluation as load_evaluation
     from archsearch.api import load_run as load_run
     from archsearch.api import resume as resume
     from archsearch.api import search as search
     from archsearch.tracking import Callback as Callback
 
-__all__ = ["Callback", "Evaluation", "Run", "evaluate", "load_evaluation", "load_run", "resume", "search"]
+__all__ = ["Callback", "Evaluation", "Run", "evaluate", "export", "load_evaluation", "load_run", "resume", "search"]
 
 
 def __getattr__(name: str) -> Any:

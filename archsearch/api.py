@@ -13,6 +13,7 @@ from archsearch.cluster.observer import Observer
 from archsearch.config import Config
 from archsearch.continuing import RESUMABLE, description, may_change, since
 from archsearch.evaluation import Evaluation, evaluate, load_evaluation
+from archsearch.exporting import Export, export
 from archsearch.jobs import EventKind, Executor, InputError
 from archsearch.run import Run, artifacts_root, evaluations_in, frontier_settings, load_run, write_run_report
 from archsearch.session import Plan, begin, followed, go_on, new_folder, plan, read_config, refuse_unasked, same_data, versions
@@ -23,11 +24,13 @@ from archsearch.warm_start import WarmStart, choose
 __all__ = [
     "RESUMABLE",
     "Evaluation",
+    "Export",
     "Plan",
     "Run",
     "artifacts_root",
     "evaluate",
     "evaluations_in",
+    "export",
     "frontier_settings",
     "load_evaluation",
     "load_run",

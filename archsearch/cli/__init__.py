@@ -39,6 +39,8 @@ VERBS: dict[str, str] = {
     "evaluate": "Train models of a run's frontier long and from scratch, and measure their test error over seeds.",
     "profile": "Measure how long a model takes on this machine, and how much memory it needs.",
     "assign": "Find which operations to run on which backend: the front of time and memory.",
+    "export": "Write a trained network as ONNX and torch.export files with a model card, checked against PyTorch.",
+    "pareto": "Find the recipes that are worth their cost, in a golden database or a file exported from one.",
     "runs": "List the runs in a folder; compare, remove or export runs.",
     "recipe": "Make, fill, check, run and compare recipes: what it takes to train one network again.",
     "backup": "Copy a run with its weights into another folder, also while it is being searched.",

@@ -33,7 +33,7 @@ archsearch doctor --json
 FEATURES = {
     "nsga2": "archsearch assign --estimator nsga2",
     "onert": "archsearch profile --runtime onert: Samsung ONE",
-    "onnx": "archsearch profile MODEL.onnx: checking the file",
+    "onnx": "archsearch export as ONNX; archsearch profile MODEL.onnx: checking the file",
     "tensorboard": "tracking.callbacks: [tensorboard]",
     "test": "running the tests (make test)",
     "torchvision": "data.download: fetching CIFAR, MNIST, SVHN, ...",

@@ -11,6 +11,7 @@ from archsearch.jobs import InputError
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 
 def vector(values: ArrayLike, name: str) -> Floats:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from archsearch.frontier.checks import Floats, Indices, matrix, vector
+from archsearch.frontier.checks import Floats, Indices, Mask, matrix, vector
 from archsearch.jobs import InputError
+
+#: Points whose front is tried against all others first.
+SAMPLE = 1024
 
 
 def pareto_front(points: ArrayLike) -> Indices:
@@ -34,6 +37,57 @@ def pareto_front(points: ArrayLike) -> Indices:
     unique, first = np.unique(array, axis=0, return_index=True)  # sorted by row; index of the first of equal rows
     keep = np.asarray(is_nondominated(unique, keep_weakly=False), dtype=bool)
     front: Indices = first[keep].astype(np.int64)
+    return front
+
+
+def nondominated(points: ArrayLike) -> Mask:
+    """Which points no other point beats, equal ones all kept: ``pareto_front`` as a mask, and with every point of a trade-off.
+
+    Args:
+        points: (n, m), one column per objective, all minimised.
+
+    Returns:
+        (n,) bool.
+
+    Raises:
+        InputError: not two-dimensional, or a value that is not finite.
+    """
+    array = matrix(points, "points")
+    if array.shape[0] == 0:
+        return np.zeros(0, dtype=bool)
+    if array.shape[1] == 0:
+        raise InputError(f"points has shape {array.shape}; expected at least one objective")
+    if array.shape[1] == 2:
+        return nondominated_of_two(np.ascontiguousarray(array[:, 0]), np.ascontiguousarray(array[:, 1]))
+    from moocore import is_nondominated
+
+    mask: Mask = np.asarray(is_nondominated(array, keep_weakly=True), dtype=bool)
+    return mask
+
+
+def nondominated_of_two(costs: Floats, errors: Floats) -> Mask:
+    """``nondominated`` of two objectives: O(n log s) for a staircase of ``s`` points, then a sort of what that leaves.
+
+    Where the front is small, the front of a sample beats nearly all points, and few are left to be sorted.
+    """
+    front = np.zeros(len(costs), dtype=bool)
+    left = np.arange(len(costs))
+    if len(costs) > 4 * SAMPLE:
+        every = len(costs) // SAMPLE
+        corners = front_of_two(costs[::every], errors[::every]) * every
+        before = np.searchsorted(costs[corners], costs)  # how many corners cost less
+        lowest = np.concatenate(([np.inf], errors[corners]))[before]
+        left = np.flatnonzero(errors < lowest)
+    x, y = costs[left], errors[left]
+    order = np.argsort(x)
+    x, y = x[order], y[order]
+    new = np.concatenate(([True], x[1:] != x[:-1])) if len(x) else np.zeros(0, dtype=bool)
+    starts = np.flatnonzero(new)
+    if len(starts):
+        lowest_here = np.minimum.reduceat(y, starts)  # of equal costs only the lowest error can be on the front
+        lowest_before = np.concatenate(([np.inf], np.minimum.accumulate(lowest_here)[:-1]))
+        on_front = np.where(lowest_here < lowest_before, lowest_here, np.nan)
+        front[left[order[y == on_front[np.cumsum(new) - 1]]]] = True
     return front
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,12 +12,12 @@ from typing import Annotated
 from pydantic import AfterValidator, WithJsonSchema
 
 from archsearch.arch import Cost
+from archsearch.limits import parse_bound, split_limit
 from archsearch.measured import parse_objective
 
 #: What can be limited: known from a description alone, before anything is trained.
 COSTS = ("madds", "flops", "params", "activation_bytes")
 
-_TEXT = re.compile(r"\s*([A-Za-z_]\w*(?:@[\w.-]+)?)\s*(<=|>=|==|!=|<|>|=)\s*(\S+)\s*")
 _EXPECTED = (
     f"a limit such as params < 1e6 or madds <= 5_000_000; names: {', '.join(COSTS)}, or what is measured: latency_ms@DEVICE"
 )
@@ -62,10 +61,7 @@ def parse_constraint(text: str) -> Constraint:
     Raises:
         ValueError: another form, an unknown name, an operator other than < and <=, a limit that is no positive number.
     """
-    match = _TEXT.fullmatch(text)
-    if match is None:
-        raise ValueError("not of the form NAME < NUMBER or NAME <= NUMBER")
-    name, operator, number = match.groups()
+    name, operator, number = split_limit(text)
     if "@" in name:
         parse_objective(name)
     elif name not in COSTS:
@@ -73,10 +69,7 @@ def parse_constraint(text: str) -> Constraint:
         raise ValueError(f"no cost is called {name!r}" + (f" (did you mean {near[0]}?)" if near else ""))
     if operator not in ("<", "<="):
         raise ValueError(f"the operator {operator!r} is not one of < and <=: a constraint is an upper limit")
-    try:
-        limit = float(number)
-    except ValueError:
-        raise ValueError(f"the limit {number!r} is not a number") from None
+    limit = parse_bound(number)
     if not (math.isfinite(limit) and limit > 0):
         raise ValueError(f"the limit {number} is not a finite number above 0")
     return Constraint(name, operator == "<", limit)
