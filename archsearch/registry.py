@@ -181,5 +181,22 @@ ESTIMATORS: Registry[Any] = Registry(
     },
 )
 
+#: Kinds of what recipes are made of (see ``archsearch.recipes.ingredient``).
+INGREDIENTS: Registry[Any] = Registry(
+    "ingredient",
+    {
+        "architecture": "archsearch.recipes.kinds:ARCHITECTURE",
+        "cell_family": "archsearch.recipes.kinds:CELL_FAMILY",
+        "data": "archsearch.recipes.kinds:DATA",
+        "training": "archsearch.recipes.kinds:TRAINING",
+        "optimizer": "archsearch.recipes.kinds:OPTIMIZER",
+        "augmentation": "archsearch.recipes.kinds:AUGMENTATION",
+        "parent_weights": "archsearch.recipes.kinds:PARENT_WEIGHTS",
+    },
+)
+
+#: What recipes are for: a ``Task`` each (see ``archsearch.recipes.task``).
+TASKS: Registry[Any] = Registry("task", {"classification": "archsearch.recipes.classification:CLASSIFICATION"})
+
 #: Operations of the cell space (see ``archsearch.arch.operations``).
 OPERATIONS: Registry[Any] = Registry("operation")

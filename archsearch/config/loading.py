@@ -83,7 +83,7 @@ def from_values(values: Mapping[str, Any], *, overrides: Sequence[str] = ()) -> 
         copied = json.loads(json.dumps(values))
     except (TypeError, ValueError) as error:
         raise InputError(f"a configuration is made of dicts, lists, text, numbers and booleans: {error}.") from None
-    return _check("configuration", _node_of(copied, Place("configuration")), overrides, [])
+    return _check("configuration", tree.node_of(copied, Place("configuration")), overrides, [])
 
 
 def from_snapshot(
@@ -151,16 +151,7 @@ def parse_override(text: str) -> tuple[KeyPath, Node]:
     node = yaml_text.parse(value, place.file, problems, expandable=False)
     if problems:
         raise report(place.file, [(place, what) for _, what in problems])
-    return path, _node_of(tree.plain(node), place)
-
-
-def _node_of(value: Any, place: Place) -> Node:
-    """A tree of plain values that all have one place."""
-    if isinstance(value, dict):
-        return Node({key: _node_of(child, place) for key, child in value.items()}, place)
-    if isinstance(value, list):
-        return Node([_node_of(child, place) for child in value], place)
-    return Node(value, place)
+    return path, tree.node_of(tree.plain(node), place)
 
 
 # -------------------------------------------------------------------------------------------------------------- checking

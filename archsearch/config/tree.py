@@ -7,7 +7,7 @@ snapshot of a run keeps what the user wrote, and only ``plain`` decides what suc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,15 @@ class Node:
 
     value: Any
     place: Place
+
+
+def node_of(value: Any, place: Place) -> Node:
+    """A tree of plain values that all have one place."""
+    if isinstance(value, Mapping):
+        return Node({key: node_of(child, place) for key, child in value.items()}, place)
+    if isinstance(value, list | tuple):
+        return Node([node_of(child, place) for child in value], place)
+    return Node(value, place)
 
 
 def merge(below: Node, above: Node) -> Node:

@@ -57,9 +57,11 @@ def _represent_template(dumper: yaml.SafeDumper, template: Template) -> yaml.Nod
 _Dumper.add_representer(Template, _represent_template)
 
 
-def dump(values: Any) -> str:
-    """YAML of plain values and templates, in the given order; ``${`` in ordinary text is written ``$${``."""
-    return yaml.dump(_escaped(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+def dump(values: Any, *, inline: bool = False) -> str:
+    """YAML of plain values and templates, in the given order; ``${`` in ordinary text is written ``$${``. ``inline``: lists and
+    mappings of nothing but scalars take one line."""
+    flow = None if inline else False
+    return yaml.dump(_escaped(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=flow)
 
 
 def _escaped(value: Any) -> Any:
