@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert, select
 
 from archsearch.jobs import InputError, StoreDamaged
 from archsearch.store.golden_schema import KEY, OBSERVATIONS, READ, RECIPES, digest_of, typed
@@ -23,6 +23,10 @@ _TOGETHER = 500
 
 class Place(ABC):
     """Where a golden database lies. Making one opens nothing; ``str`` names it, never with a password."""
+
+    @abstractmethod
+    def check(self) -> bool:
+        """Whether there is a golden database, which could be written, or nothing yet. Raises as ``ask`` for what is neither."""
 
     @abstractmethod
     def ask(self, question: Callable[[Connection], T]) -> T:
@@ -58,6 +62,11 @@ class GoldenDatabase:
     def __str__(self) -> str:
         return str(self._place)
 
+    def there(self) -> bool:
+        """Whether there is one. Raises as ``Place.ask`` if there is something else: before any work is put into what shall be
+        added."""
+        return self._named(self._place.check)
+
     def observations(self) -> list[tuple[Any, ...]]:
         """All that was ever added, as ``golden_schema.READ`` says, ordered by key and then by time. Raises as ``Place.ask``."""
         rows = self._ask(lambda connection: [typed(row) for row in connection.execute(select(OBSERVATIONS))])
@@ -70,7 +79,7 @@ class GoldenDatabase:
         def question(connection: Connection) -> dict[str, str]:
             if ids is None:
                 return {row.id: row.text for row in connection.execute(select(RECIPES))}
-            found = {}
+            found: dict[str, str] = {}
             for part in _parts(ids):
                 found |= {row.id: row.text for row in connection.execute(select(RECIPES).where(RECIPES.c.id.in_(part)))}
             return found
@@ -84,7 +93,9 @@ class GoldenDatabase:
             InputError: none does, or several do.
         """
         if not beginning.isalnum():
-            raise InputError(f"{beginning!r} is no id of a recipe: expected hexadecimal digits, as `archsearch db list` shows them")
+            raise InputError(
+                f"{beginning!r} is no id of a recipe: expected hexadecimal digits, as `archsearch db list` shows them"
+            )
         begins = RECIPES.c.id.startswith(beginning)
         found = self._ask(lambda connection: list(connection.execute(select(RECIPES).where(begins).limit(2))))
         if len(found) != 1:
@@ -113,25 +124,18 @@ class GoldenDatabase:
             if unknown:
                 raise InputError(f"{self} has no recipe {unknown[0]}, and its text was not given")
             fresh = _absent(connection, OBSERVATIONS.c.digest, list(new))
-            if fresh:
-                own = {"added_by": by, "added_at": now}
-                names = [column.name for column in OBSERVATIONS.c]
-                values = [dict.fromkeys(names) | {**new[digest], "digest": digest, **own} for digest in fresh]
-                connection.execute(insert(OBSERVATIONS), values)
+            empty = dict.fromkeys(column.name for column in OBSERVATIONS.c) | {"added_by": by, "added_at": now}
+            for part in _parts(fresh):
+                connection.execute(insert(OBSERVATIONS), [{**empty, **new[digest], "digest": digest} for digest in part])
         return Added(len(missing), len(fresh), len(rows) - len(fresh))
 
-    def counts(self) -> dict[str, int]:
-        """``{recipes, observations}``."""
-        tables = {"recipes": RECIPES, "observations": OBSERVATIONS}
-        return self._ask(
-            lambda connection: {
-                name: int(connection.execute(select(func.count()).select_from(table)).scalar_one()) for name, table in tables.items()
-            }
-        )
-
     def _ask(self, question: Callable[[Connection], T]) -> T:
+        return self._named(lambda: self._place.ask(question))
+
+    def _named(self, asked: Callable[[], T]) -> T:
+        """Errors name the database."""
         try:
-            return self._place.ask(question)
+            return asked()
         except (StoreDamaged, InputError) as error:
             if str(self) in str(error):
                 raise

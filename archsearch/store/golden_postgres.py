@@ -39,6 +39,14 @@ class PostgresPlace(Place):
         return str(self._schema)
 
     @overrides
+    def check(self) -> bool:
+        with self._schema.snapshot() as connection:
+            if made := _made(connection):
+                _refuse_foreign(connection)
+                check_version(connection, write=True)
+            return made
+
+    @overrides
     def ask(self, question: Callable[[Connection], T]) -> T:
         with self._schema.snapshot() as connection:
             if not _made(connection):

@@ -35,7 +35,7 @@ APPLICATION = 0x41534744
 PATIENCE = 60.0
 
 #: Bytes of a file that is opened at all.
-LARGEST = 1 << 36
+LARGEST = 1 << 32
 
 _MAGIC = b"SQLite format 3\x00"
 
@@ -51,6 +51,10 @@ class SqlitePlace(Place):
         return str(self._shown)
 
     @overrides
+    def check(self) -> bool:
+        return self._path.exists() and self._ask(lambda connection: True, write=True)
+
+    @overrides
     def ask(self, question: Callable[[Connection], T]) -> T:
         """A closed file is read as it lies, without a trace; beside a writer, or after one was killed, its log is read too."""
         return self._ask(question, write=False)
@@ -58,8 +62,7 @@ class SqlitePlace(Place):
     def _ask(self, question: Callable[[Connection], T], *, write: bool) -> T:
         while True:
             before = self._look()
-            log = self._beside("-wal")
-            mode = "ro" if log.exists() and log.stat().st_size else "immutable"
+            mode = "ro" if self._logged() else "immutable"
             try:
                 with translated(self._path, "reading"), connect(self._path, mode).connect() as connection:
                     _harden(connection)
@@ -70,6 +73,10 @@ class SqlitePlace(Place):
                 if mode == "ro" or self._same(before):
                     raise
                 continue  # a writer was at work on the file
+            except StoreUnavailable:
+                if mode == "immutable" or self._logged():
+                    raise
+                continue  # the writer has just left, and taken its log away
             if mode == "ro" or self._same(before):
                 return answer
 
@@ -81,7 +88,7 @@ class SqlitePlace(Place):
     def _writing(self) -> Iterator[Connection]:
         if not self._path.exists():
             self._create()
-        self._ask(lambda connection: None, write=True)  # before anything could be written into what is no such database
+        self.check()  # before anything could be written into what is no such database
         with translated(self._path, "writing"), connect(self._path, "rw", timeout=PATIENCE).connect() as connection:
             _harden(connection)
             with connection.begin():
@@ -98,6 +105,13 @@ class SqlitePlace(Place):
 
     def _beside(self, end: str) -> Path:
         return self._path.with_name(self._path.name + end)
+
+    def _logged(self) -> bool:
+        """Whether there is something that is only in the log: a writer's who is at work, or was killed."""
+        try:
+            return self._beside("-wal").stat().st_size > 0
+        except FileNotFoundError:
+            return False
 
     def _same(self, before: os.stat_result) -> bool:
         """Whether the file has not been changed or replaced since."""
@@ -124,14 +138,17 @@ class SqlitePlace(Place):
         except OSError as error:
             raise StoreUnavailable(f"{self} cannot be read: {error}") from error
         if len(header) < 100 or not header.startswith(_MAGIC):
-            raise InputError(f"{self} is no SQLite file; a snapshot (.csv, .parquet, .json) gets in with `archsearch db import`")
+            raise InputError(
+                f"{self} is no SQLite file; a snapshot (.csv, .parquet, .json) gets in with `archsearch db import`"
+            )
         if struct.unpack(">I", header[68:72])[0] != APPLICATION:
             raise InputError(f"{self} is a SQLite file, but no golden database: `archsearch db add` makes those")
         if about.st_size > LARGEST:
             raise InputError(f"{self} has {about.st_size} bytes; more than {LARGEST} are not opened: use PostgreSQL")
         if header[18:20] != b"\x02\x02" or self._beside("-journal").exists():
             raise InputError(
-                f"{self} has been used with another journal than archsearch's: undo it with `sqlite3 FILE 'PRAGMA journal_mode=WAL'`"
+                f"{self} has been used with another journal than archsearch's; if you trust the file, "
+                f"`sqlite3 {self} 'PRAGMA journal_mode=WAL'` puts that right"
             )
         page = struct.unpack(">H", header[16:18])[0]
         pages = struct.unpack(">I", header[28:32])[0]
