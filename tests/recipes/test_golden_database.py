@@ -279,7 +279,7 @@ def test_the_verbs(runs: list[api.Run], tmp_path: Path, capsys: pytest.CaptureFi
         "db", "add", db, *paths, "--device", "pi4=x", code=2
     )
     assert "the database comes first" in said("db", "add", paths[0], db, code=2)
-    simulate({**CONFIG, "search": {"name": "random"}}, slots=1, run_dir=tmp_path / "simulated")
+    simulate(CONFIG, slots=1, run_dir=tmp_path / "simulated")
     assert "simulated" in said("db", "add", db, *paths, tmp_path / "simulated", code=2) and not db.exists()
     done = json.loads(said("db", "add", db, *paths, "--device", "here=laptop-7", "--json"))
     assert [Path(each["run"]) for each in done] == paths and done[1]["rows"] == 2 and done[0]["left_out"] == {}
