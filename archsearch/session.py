@@ -275,7 +275,7 @@ def drive(
         "host": socket.gethostname(),
         "versions": versions(),
     }
-    with _signals(loop):
+    with stop_on_signals(loop.request_stop):
         outcome = loop.run(executor, session, changes)
     if loop.state.points():
         if observer:
@@ -354,8 +354,8 @@ def _own_events(folder: RunFolder) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals(loop: RunLoop) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run in order; a second one leaves at once. Only the main thread can listen.
+def stop_on_signals(request_stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what runs in the block in order; a second one leaves at once. Only the main thread can listen.
 
     What comes within a moment is the first one again: whoever ends a group of processes tells its driver twice, once itself
     and once through its parent.
@@ -371,7 +371,7 @@ def _signals(loop: RunLoop) -> Iterator[None]:
         first = min(first, time.monotonic())
         if time.monotonic() - first > SAME_SIGNAL:
             raise KeyboardInterrupt
-        loop.request_stop()
+        request_stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -40,6 +40,7 @@ VERBS: dict[str, str] = {
     "profile": "Measure how long a model takes on this machine, and how much memory it needs.",
     "assign": "Find which operations to run on which backend: the front of time and memory.",
     "runs": "List the runs in a folder; compare, remove or export runs.",
+    "recipe": "Make, fill, check, run and compare recipes: what it takes to train one network again.",
     "backup": "Copy a run with its weights into another folder, also while it is being searched.",
     "db": "Keep the recipes and measurements of many runs in one database; list, export, import them.",
     "report": "Write a run's tables and pictures.",

@@ -37,8 +37,8 @@ class Classification(Task):
         found = load(DataSection.model_validate(data.parameters))
         if data.sha256 not in (None, found.hash):
             raise InputError(
-                f"data: {data.name} is not what the recipe was made with (hash {found.hash[:12]}, was {str(data.sha256)[:12]}). "
-                "Put the old data back, or give its place; another data set is another recipe: leave its sha256 out."
+                f"data: {data.name} is not what the recipe was made with (hash {found.hash[:12]}, was "
+                f"{str(data.sha256)[:12]}): put the old data back. Other data make another recipe: leave its sha256 out."
             )
         return found
 
@@ -55,7 +55,12 @@ class Classification(Task):
                     f"model: {model.name} takes images of shape {tuple(arch.input)} (C, H, W) and {arch.classes} classes, but "
                     f"{given.name} has {data.shape} and {data.classes}. Choose a model for these data, or a cell_family."
                 )
-        train = training(train_section(recipe), filled(recipe, "training").name, names_in(recipe))
+        section = train_section(recipe)
+        if recipe.slots["weights"] is not None and section.warm_start == "none":
+            raise InputError(
+                "weights: training.warm_start is none, so they would not be used. Set it to parent, or empty the slot."
+            )
+        train = training(section, filled(recipe, "training").name, names_in(recipe))
         slots = {**recipe.slots, "model": model, "data": replace(given, sha256=data.hash), "training": train}
         return replace(recipe, slots=slots)
 
@@ -69,7 +74,7 @@ class Classification(Task):
                 if inherit.get(name) is not None:
                     inherit[name] = refer(inherit[name]["sha256"], inherit[name]["size"]).to_json()
         spec = {"arch": filled(recipe, "model").to_json()["parameters"], "inherit": inherit}
-        spec["train"] = train_section(recipe).model_dump(mode="json")
+        spec["train"] = train_section(recipe).model_dump(mode="json") | {"tensorwatch_stats": False}  # nobody's table here
         return spec | ({"rungs": list(recipe.rungs)} if recipe.rungs else {})
 
 

@@ -36,9 +36,9 @@ class Slot:
 class Kind:
     """What is known of a kind of ingredients.
 
-    ``model`` checks the parameters; ``settle`` then refuses (InputError) what only the code itself can tell, and returns them as
-    they are kept. A kind without ``model`` has its whole check in ``settle``. ``version`` grows when the same parameters come
-    to mean something else.
+    ``model`` checks the parameters; ``settle`` then refuses (InputError) what only the code itself can tell, and returns them
+    as they are kept. A kind without ``model`` has its whole check in ``settle``. ``version`` grows when the same parameters
+    come to mean something else.
     """
 
     name: str
@@ -109,7 +109,7 @@ def made(kind: str, name: str, parameters: JSON, sha256: str | None = None, **sl
 
 
 def read_ingredient(node: Node, problems: list[Problem], where: str = "") -> Ingredient | None:
-    """The ingredient that stands at a node, or None where it is too wrong to be one; all that is wrong is added to ``problems``.
+    """The ingredient that stands at a node, or None where it is wrong; all that is wrong is added to ``problems``.
 
     Args:
         where: its path of slots in a recipe, such as ``training.optimizer``; empty for one by itself.
@@ -119,10 +119,10 @@ def read_ingredient(node: Node, problems: list[Problem], where: str = "") -> Ing
     if values is None:
         return None
     data = {name: text_of(each, problems) for name, each in values.items() if name not in ("parameters", "slots")}
-    for name in ("kind", "name", "version", "parameters"):
-        if name not in values:
+    for key in ("kind", "name", "version", "parameters"):
+        if key not in values:
             problems.append(
-                (node.place, f"{_at(where, name)} is missing. An ingredient has a kind, a name, a version, parameters.")
+                (node.place, f"{_at(where, key)} is missing. An ingredient has a kind, a name, a version, parameters.")
             )
     name, kind = data.get("name"), known_kind(data.get("kind"), values.get("kind", node).place, problems)
     if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
@@ -203,7 +203,7 @@ def text_of(node: Node, problems: list[Problem]) -> JSON:
 
 def _parameters(kind: Kind, node: Node, problems: list[Problem]) -> dict[str, JSON] | None:
     """The parameters as they are kept: those that were given, each as its type says."""
-    values = text_of(node, problems)
+    values: Any = text_of(node, problems)
     values = {} if values is None else values
     if not isinstance(values, dict):
         problems.append((node.place, f"{kind.name}: parameters are keys with values, not {values!r}."))
@@ -211,7 +211,8 @@ def _parameters(kind: Kind, node: Node, problems: list[Problem]) -> dict[str, JS
     try:
         if kind.model is not None:
             values = kind.model.model_validate(values).model_dump(mode="json", exclude_unset=True)
-        return kind.settle(values)
+        settled: dict[str, JSON] = kind.settle(dict(values))
+        return settled
     except ValidationError as error:
         root = Node({kind.name: node}, node.place)
         problems += [problem for _, problem in explain(kind.name, {kind.name: kind.model or BaseModel}, error, values, root)]

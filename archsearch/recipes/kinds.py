@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, create_model
 from archsearch.arch import Architecture, seed_architecture
 from archsearch.config import Section
 from archsearch.data.section import AugmentSection, DataSection
-from archsearch.jobs import JSON
+from archsearch.jobs import JSON, InputError
 from archsearch.recipes.ingredient import Kind, Slot
 from archsearch.train.section import TrainSection
 
@@ -20,6 +20,9 @@ COURSE = frozenset({"checkpoint_every", "tensorwatch_stats"})
 
 #: Keys of a training that are its optimizer's.
 OPTIMIZER_KEYS = ("optimizer", "lr", "momentum", "weight_decay", "grad_clip", "schedule", "warmup_epochs")
+
+#: Cells, and nodes of a cell, that a family may have: a stranger's file is not to fill the memory.
+MOST = 1000
 
 TRAINING_KEYS = tuple(key for key in TrainSection.model_fields if key not in {*OPTIMIZER_KEYS, *COURSE, "augment"})
 
@@ -64,6 +67,8 @@ class ParentWeights(Section):
 
 
 def _family(parameters: dict[str, JSON]) -> dict[str, JSON]:
+    if parameters["cells"] > MOST or parameters["nodes"] > MOST:
+        raise InputError(f"cells and nodes: {MOST} at most; a network of more is nothing that anybody trains")
     seed_architecture((3, 1024, 1024), 2, **parameters)  # refuses what cannot be built, whatever the images
     return parameters
 

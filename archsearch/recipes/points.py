@@ -12,6 +12,7 @@ from archsearch.jobs import JSON, InputError, JobState
 from archsearch.recipes.classification import CLASSIFICATION, architecture, data, training
 from archsearch.recipes.ingredient import Ingredient, made
 from archsearch.recipes.recipe import Recipe
+from archsearch.recipes.task import Task
 from archsearch.store import JobRecord, Point, RunFolder, RunState, plain
 from archsearch.train.section import TrainSection
 
@@ -63,11 +64,11 @@ def recorded(run: FinishedRun, point: Point | int) -> dict[str, JSON]:
     return {**figure(record.metrics), "threads": max(1, int(record.job.resources.cpu))}
 
 
-def figure(metrics: Mapping[str, JSON]) -> dict[str, JSON]:
+def figure(metrics: Mapping[str, JSON], task: Task = CLASSIFICATION) -> dict[str, JSON]:
     """The metric of a training with its interval: ``{metric, value, interval}``."""
-    value, error = metrics[CLASSIFICATION.metric], metrics[CLASSIFICATION.standard_error]
+    value, error = metrics[task.metric], metrics[task.standard_error]
     interval = [max(0.0, value - NORMAL_95 * error), min(1.0, value + NORMAL_95 * error)]
-    return {"metric": CLASSIFICATION.metric, "value": value, "interval": interval}
+    return {"metric": task.metric, "value": value, "interval": interval}
 
 
 def _record(run: FinishedRun, point: Point | int) -> JobRecord:
@@ -80,7 +81,8 @@ def _record(run: FinishedRun, point: Point | int) -> JobRecord:
     if run.meta.get("simulated"):
         raise InputError(f"{name} was simulated: its points were never trained. Give a run that was searched.")
     if "train" not in record.job.spec:
-        origin = (run.state.point(number) or record).origin or {}  # type: ignore[union-attr]
+        found = run.state.point(number)
+        origin = (found.origin if found is not None else None) or {}
         raise InputError(
             f"{name}: point {number} was taken over from run {origin.get('run')!r} (point {origin.get('point')} there), "
             "which knows how it was trained. Make its recipe there."

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from archsearch.config import yaml_text
 from archsearch.config.explain import Problem, report
@@ -21,6 +22,11 @@ from archsearch.jobs import JSON, InputError
 from archsearch.recipes.ingredient import Ingredient, Slot, paths, read_slots, record, text_of
 from archsearch.recipes.task import Task
 from archsearch.registry import INGREDIENTS, TASKS
+from archsearch.store.durable import write_durably
+
+if TYPE_CHECKING:
+    from archsearch.recipes.pantry import Pantry
+    from archsearch.recipes.preparing import Difference, Finding
 
 #: Of the layout below; another one is refused.
 FORMAT = 1
@@ -63,7 +69,10 @@ class Recipe:
         Raises:
             InputError: everything that is wrong with it.
         """
-        return _read(node_of(data, Place("recipe")), "recipe", [])
+        try:
+            return _read(node_of(data, Place("recipe")), "recipe", [])
+        except RecursionError:
+            raise InputError("recipe: nested too deeply to be one.") from None
 
     def to_yaml(self) -> str:
         """For people, and for files; ``from_yaml`` reads it."""
@@ -114,6 +123,35 @@ class Recipe:
             wanted = " or ".join(slot.kinds)
             raise InputError(f"{path} takes {wanted}, but {ingredient.name} is of kind {ingredient.kind}.")
         return replace(self, slots=_put(self.slots, path.split("."), ingredient))
+
+    def fill_empty_recursively(self, pantry: Pantry, **how: Any) -> Recipe:
+        """With its empty slots filled from a pantry: ``archsearch.recipes.preparing.fill_empty_recursively``."""
+        from archsearch.recipes.preparing import fill_empty_recursively
+
+        return fill_empty_recursively(self, pantry, **how)
+
+    def check(self, pantry: Pantry | None = None, *, load: bool = True) -> list[Finding]:
+        """What keeps it from being run: ``archsearch.recipes.preparing.check``."""
+        from archsearch.recipes.preparing import check
+
+        return check(self, pantry, load=load)
+
+    def diff(self, other: Recipe) -> list[Difference]:
+        """Where another one differs: ``archsearch.recipes.preparing.diff``."""
+        from archsearch.recipes.preparing import diff
+
+        return diff(self, other)
+
+    def save(self, path: str | Path) -> None:
+        """Write its YAML file, whole and durably; ``load_recipe`` reads it.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            write_durably(Path(path).absolute(), self.to_yaml().encode())
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error}") from error
 
     def _task(self) -> Task:
         task: Task = TASKS.get(self.task)

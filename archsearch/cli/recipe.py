@@ -1,0 +1,276 @@
+"""``archsearch recipe``: what it takes to train one network again, as a file."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archsearch.cli.options import Json
+from archsearch.cli.recipe_text import progress, say, short, tell
+from archsearch.jobs import InputError
+
+if TYPE_CHECKING:
+    from archsearch.recipe_run import Source
+    from archsearch.recipes.pantry import Pantry
+    from archsearch.recipes.recipe import Recipe
+
+EXAMPLES = """
+archsearch recipe new --from runs/petridish_digits -o best.yaml
+archsearch recipe run best.yaml -o runs/best_again
+archsearch recipe new model=tiny_cells training=short -o mine.yaml
+archsearch recipe fill mine.yaml training.optimizer=sgd_cosine
+archsearch recipe check mine.yaml
+archsearch recipe diff best.yaml mine.yaml
+archsearch recipe pantry my_pantry
+"""
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+
+File = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's YAML file, or the id of one that the pantry has.")]
+Choices = Annotated[list[str] | None, typer.Argument(metavar="[SLOT=NAME]...", help="Which ingredient goes into which slot.")]
+PantryOption = Annotated[
+    Path | None, typer.Option("--pantry", metavar="DIR", help="Folder of ingredients; default: archsearch's own.")
+]
+
+
+@app.command()
+def new(
+    choices: Choices = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.yaml", help="The recipe; never replaced.")] = Path(
+        "recipe.yaml"
+    ),
+    from_: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Make the recipe of a point of this run instead.")
+    ] = None,
+    point: Annotated[
+        int | None, typer.Option(metavar="ID", help="With --from: which point; default: the best of the frontier.")
+    ] = None,
+    task: Annotated[str, typer.Option(help="What the recipe is for.")] = "classification",
+    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    pantry: PantryOption = None,
+    json: Json = False,
+) -> None:
+    """Make a recipe: with empty slots, with some filled, or of what a run has trained.
+
+    With --from, the recipe trains to the recorded figure again. Weights of the parent that a grown network starts from are
+    copied beside it, into FILE.weights.
+    """
+    from archsearch.recipes.recipe import empty_recipe
+
+    if output.exists():
+        raise InputError(f"-o {output} is there already: give another name.")
+    if from_ is not None and choices:
+        raise InputError("--from and SLOT=NAME: give the one or the other; `archsearch recipe show` says what is in a recipe")
+    if from_ is None and point is not None:
+        raise InputError("--point is of a run: give --from RUN with it")
+    known: dict[str, Any] = {}
+    if from_ is not None:
+        recipe, known = _of_point(from_, point, output)
+    else:
+        recipe, stock = empty_recipe(task, seed), _pantry(pantry)
+        for path, name in _chosen(choices).items():
+            recipe = _put(recipe, stock, path, name)
+    recipe.save(output)
+    tell(recipe, json, file=output, **known)
+
+
+@app.command()
+def show(recipe: File, pantry: PantryOption = None, json: Json = False) -> None:
+    """Show what is in a recipe: its slots, what fills them, its id."""
+    tell(_recipe(recipe, pantry), json)
+
+
+@app.command()
+def fill(
+    recipe: File,
+    choices: Choices = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE.yaml", help="Where to; default: the file itself.")
+    ] = None,
+    prefer: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Take this ingredient wherever it fits; may be repeated.")
+    ] = None,
+    draw: Annotated[int | None, typer.Option(metavar="SEED", help="Draw among those that fit.")] = None,
+    pantry: PantryOption = None,
+    json: Json = False,
+) -> None:
+    """Fill the empty slots of a recipe from a pantry, and the slots of what fills them.
+
+    What stands in a slot stays. Each empty one takes what was named for it, else the first --prefer that fits, else with --draw
+    any that fits, else what the pantry prefers.
+    """
+    found = _recipe(recipe, pantry)
+    place = output or Path(recipe)
+    if output is None and not place.is_file():
+        raise InputError(f"{recipe} is in the pantry: say with -o where the filled recipe goes.")
+    filled = found.fill_empty_recursively(_pantry(pantry), choices=_chosen(choices), preferences=prefer or (), seed=draw)
+    filled.save(place)
+    tell(filled, json, file=place)
+
+
+@app.command()
+def check(recipe: File, pantry: PantryOption = None, json: Json = False) -> None:
+    """Tell whether a recipe can be run: every slot, every setting, the data and whether the network fits them.
+
+    Exit code 0: it can. 2: it cannot, and each reason is named.
+    """
+    found = _recipe(recipe, pantry)
+    print("loading the data …", file=sys.stderr)
+    findings = found.check(_pantry(pantry))
+    good = not any(each.error for each in findings)
+    if json:
+        rows = [{"slot": each.path, "error": each.error, "text": each.text} for each in findings]
+        print(json_module.dumps({"recipe": found.id, "valid": good, "findings": rows}, indent=2))
+    else:
+        for each in findings:
+            print(f"{'error' if each.error else 'note'}: {each}")
+        print(f"{recipe}: {'good.' if good else 'cannot be run.'}")
+    raise typer.Exit(0 if good else InputError.exit_code)
+
+
+@app.command()
+def run(
+    recipe: File,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder for result and weights.")],
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN|DIR", help="Where weights lie that it starts from; default: beside the recipe."),
+    ] = None,
+    scratch: Annotated[
+        bool, typer.Option("--scratch", help="Start from no weights, though the recipe does: another recipe.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads. One and two differ in the last digits.")] = 1,
+    pantry: PantryOption = None,
+    json: Json = False,
+) -> None:
+    """Train what a recipe says, in this process.
+
+    The same command again goes on after Ctrl-C or a kill, from a checkpoint that is at most a minute old; or shows the result
+    of one that has ended. Exit codes: 0 done, 2 bad input, 3 the training failed, 130 interrupted.
+    """
+    from archsearch.recipe_run import run_recipe
+
+    found = _recipe(recipe, pantry)
+    if scratch:
+        found = found.with_("weights", None)
+    sources = _sources(Path(recipe), weights or [])
+    for path, slot in found.all_slots():
+        if slot.optional and found.at(path) is None:
+            print(f"{path} is empty: {slot.empty}", file=sys.stderr)
+    with progress() as moved:
+        done = run_recipe(found, output, sources=sources, device=device, threads=threads, say=say, progress=moved)
+    if json:
+        print(json_module.dumps({"state": done.state, "reason": done.reason, "run": str(done.path), **done.result}, indent=2))
+    elif done.result:
+        low, high = done.result["interval"]
+        print(f"{done.result['metric']} {done.result['value']:.4f}, 95 % interval {low:.4f} to {high:.4f}")
+        print(f"recipe     {done.recipe.id}\nfiles      {done.path}")
+        call = f"from archsearch.recipe_run import load_recipe_run; print(load_recipe_run({str(done.path)!r}).load())"
+        print(f'model      python -c "{call}"')
+    if done.state != "done":
+        print(f"archsearch: {done.state}: {done.reason}; the same command again goes on", file=sys.stderr)
+        raise typer.Exit(130 if done.state == "interrupted" else 3)
+
+
+@app.command()
+def diff(a: File, b: File, pantry: PantryOption = None, json: Json = False) -> None:
+    """Show where two recipes differ. Names do not count, as they do not for ids."""
+    one, other = _recipe(a, pantry), _recipe(b, pantry)
+    found = one.diff(other)
+    if json:
+        rows = [{"path": each.path, "a": each.a, "b": each.b} for each in found]
+        print(json_module.dumps({"a": one.id, "b": other.id, "same": not found, "differences": rows}, indent=2))
+        return
+    for each in found:
+        print(f"{each.path}: {short(each.a)} -> {short(each.b)}")
+    if not found:
+        print(f"the same: recipe {one.id}")
+
+
+@app.command("pantry")
+def pantry_(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")], json: Json = False
+) -> None:
+    """Make a pantry of your own: a folder with archsearch's ingredients, to be changed and added to."""
+    from archsearch.recipes.pantry import Pantry
+
+    found = Pantry.build(directory)
+    rows = [{"kind": kind, "name": name} for kind, name in sorted(found.ingredients)]
+    if json:
+        print(json_module.dumps({"pantry": str(directory), "ingredients": rows}, indent=2))
+    else:
+        for row in rows:
+            print(f"{row['kind']:<14}{row['name']}")
+        print(f"{directory}: {len(rows)} ingredients")
+
+
+# ------------------------------------------------------------------------------------------------------------ arguments
+def _recipe(text: str, pantry: Path | None) -> Recipe:
+    """The recipe in a file, or that of an id."""
+    from archsearch.recipes.pantry import from_recipe_id
+    from archsearch.recipes.recipe import load_recipe
+
+    is_id = len(text) == 32 and set(text) <= set("0123456789abcdef")
+    return from_recipe_id(text, _pantry(pantry)) if is_id and not Path(text).exists() else load_recipe(text)
+
+
+def _pantry(path: Path | None) -> Pantry:
+    from archsearch.recipes.pantry import Pantry
+
+    return Pantry.load(path)
+
+
+def _chosen(choices: list[str] | None) -> dict[str, str]:
+    """``SLOT=NAME`` by slot."""
+    found: dict[str, str] = {}
+    for text in choices or ():
+        path, equals, name = text.partition("=")
+        if not (equals and path and name):
+            raise InputError(f"{text!r}: expected SLOT=NAME, such as model=small_cells")
+        if path in found:
+            raise InputError(f"{path} is named twice: {found[path]} and {name}")
+        found[path] = name
+    return found
+
+
+def _put(recipe: Recipe, stock: Pantry, path: str, name: str) -> Recipe:
+    for known, slot in recipe.all_slots():
+        if known == path:
+            return recipe.with_(path, stock.find(slot, name))
+    there = ", ".join(known for known, _ in recipe.all_slots())
+    raise InputError(f"{path}={name}: there is no slot {path}. Slots: {there}; those of an ingredient come after it.")
+
+
+def _of_point(run: Path, point: int | None, output: Path) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe of a point, whose parent's weights are laid beside it; and what was recorded of it."""
+    from archsearch.recipe_run import copy_weights, weights_of_run
+    from archsearch.recipes.points import recipe_of, recorded
+    from archsearch.run import load_run
+
+    found = load_run(run)
+    if point is None:
+        front = found.frontier()
+        if not front:
+            raise InputError(f"{run} has no trained point yet: there is nothing to make a recipe of")
+        point = min(front, key=lambda entry: (entry["error"], entry["cost"]))["id"]
+    recipe = recipe_of(found, point)
+    files = copy_weights(recipe, weights_of_run(found), _beside(output))
+    return recipe, {"point": point, "recorded": recorded(found, point), "weights": [str(each) for each in files]}
+
+
+def _beside(recipe: Path) -> Path:
+    return recipe.with_name(f"{recipe.name}.weights")
+
+
+def _sources(recipe: Path, named: list[Path]) -> list[Source]:
+    from archsearch.recipe_run import weights_in
+
+    for path in named:
+        if not path.is_dir():
+            raise InputError(f"--weights {path}: there is no such folder")
+    return [weights_in(path) for path in [*named, _beside(recipe)]]
