@@ -114,6 +114,9 @@ class GoldenDatabase:
         Raises: as ``Place.ask``, and
             InputError: a row names a recipe that nobody has.
         """
+        return self._named(lambda: self._add(recipes, rows, by))
+
+    def _add(self, recipes: Mapping[str, str], rows: Sequence[Mapping[str, Any]], by: str) -> Added:
         now = time.time()
         new = {digest_of(row): row for row in rows}
         with self._place.writing() as connection:

@@ -20,7 +20,7 @@ from archsearch.recipes.points import recipe_of
 from archsearch.simulation import simulate
 from archsearch.store.golden import Added
 
-QUICK = {"epochs": 1, "batch_size": 50, "optimizer": "adamw", "lr": 0.02, "tensorwatch_stats": False}
+QUICK = {"epochs": 8, "batch_size": 50, "optimizer": "adamw", "lr": 0.02, "tensorwatch_stats": False}
 CONFIG = {
     "run": {"seed": 5},
     "data": {"name": "digits", "max_train": 200},
