@@ -145,7 +145,12 @@ def _value(cell: Any, kind: type, *, flag: bool) -> Any:
 
 def _missing(cell: Any) -> bool:
     """Whether it is empty, NaN, or pandas' own missing value (which has no truth)."""
-    return cell is None or (isinstance(cell, str) and not cell) or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and math.isnan(cell))
+    return (
+        cell is None
+        or (isinstance(cell, str) and not cell)
+        or type(cell).__name__ in ("NAType", "NaTType")
+        or (isinstance(cell, float) and math.isnan(cell))
+    )
 
 
 def _faults(row: Mapping[str, Any]) -> list[str]:
