@@ -33,6 +33,7 @@ archsearch doctor --json
 FEATURES = {
     "nsga2": "archsearch assign --estimator nsga2",
     "onnx": "archsearch profile MODEL.onnx: checking the file",
+    "parquet": "archsearch db export and import of .parquet files",
     "tensorboard": "tracking.callbacks: [tensorboard]",
     "test": "running the tests (make test)",
     "torchvision": "data.download: fetching CIFAR, MNIST, SVHN, ...",
