@@ -190,12 +190,12 @@ FAULTS: list[tuple[str, Callable[[pd.DataFrame], pd.DataFrame], str]] = [
     ("no flag", lambda f: broken(f, 0, task_metric_noisy="perhaps"), "row 1: task_metric_noisy is 'perhaps'"),
     ("no text", lambda f: broken(f, 1, device=7), "row 2: device is 7: expected a text"),
     ("a terminal's code", lambda f: broken(f, 1, device="\x1b[2J"), "row 2: device is .*: expected a text"),
-    ("interval", lambda f: broken(f, 3, task_metric=0.99), "row 4: task_metric is 0.99, outside of its interval"),
+    ("interval", lambda f: broken(f, 3, task_metric=7.0), "row 4: task_metric is 7, outside of its interval"),
     ("interval alone", lambda f: broken(f, 0, od_gpu_mem_MB_low=1.0), "row 1: od_gpu_mem_MB is empty, but has an interval"),
     ("no data set", lambda f: broken(f, 0, dataset_hash=None), "row 1: dataset_hash is empty, but there is a task_metric"),
     (
         "another recipe",
-        lambda f: broken(f, 0, recipe=f["recipe"][1]),
+        lambda f: broken(f, 0, recipe=f["recipe"][3]),
         "row 1: recipe is not that of recipe_id .* its content has",
     ),
     (
