@@ -6,7 +6,6 @@ weights. No cluster, no network: the work runs in this process.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -16,20 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.cluster.context import AttemptContext, perform
 from archsearch.jobs import JSON, ArtifactRef, Failure, FailureKind, InputError, Job, Resources, Stage, StoreDamaged
+from archsearch.recipe_weights import Source, fetched
 from archsearch.recipes.points import figure
 from archsearch.recipes.recipe import Recipe, load_recipe
 from archsearch.registry import TASKS
-from archsearch.run import Run, artifacts_root, load_run
 from archsearch.session import stop_on_signals, versions
-from archsearch.store import Artifacts, RunFolder
+from archsearch.store import Artifacts
 from archsearch.store.durable import TEMPORARY, write_durably
 from archsearch.store.lease import FileLock
 
 if TYPE_CHECKING:
     from torch import nn
-
-#: The bytes of the artifact with that SHA-256, or None: it is not there.
-Source = Callable[[str], bytes | None]
 
 _ATTEMPT = 1  # one training, one attempt: it goes on from its own checkpoint
 
@@ -84,8 +80,8 @@ def run_recipe(
         progress: is handed step, epoch and validation error as the training goes.
 
     Raises:
-        InputError: the recipe has an empty slot, its data or weights are not to be had, or the folder is another one's. Nothing
-            was written.
+        InputError: the recipe has an empty slot, its data, weights or device are not to be had, or the folder is another one's.
+            Nothing was written.
         StoreBusy: another process runs it in that folder.
         StoreDamaged: what the folder holds is not what was written.
     """
@@ -93,6 +89,7 @@ def run_recipe(
     task = TASKS.get(recipe.task)
     if empty := [finding for finding in recipe.check(load=False) if finding.error]:
         raise InputError(f"the recipe has empty slots: {'; '.join(map(str, empty))}. Fill them: archsearch recipe fill.")
+    _refuse_absent(device)
     say("loading the data …")
     data = task.load(recipe)
     recipe = task.pinned(recipe, data)
@@ -105,7 +102,7 @@ def run_recipe(
     def refer(sha256: str, size: int) -> ArtifactRef:
         ref = ArtifactRef(f"artifacts/000000/0/weights-{sha256[:16]}.safetensors", sha256, size)
         if not (earlier is not None and kept.holds(ref)):
-            payloads[ref] = _fetched(sha256, size, sources)
+            payloads[ref] = fetched(sha256, size, sources)
         return ref
 
     spec = task.spec(recipe, refer)
@@ -199,6 +196,17 @@ def load_recipe_run(folder: str | Path) -> RecipeRun:
     return RecipeRun(path, recipe, "done", "", result)
 
 
+def _refuse_absent(device: str) -> None:
+    """
+    Raises:
+        InputError: this machine has no such device.
+    """
+    import torch
+
+    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise InputError(f"device {device!r} is not here: expected cpu, or cuda where PyTorch finds a GPU (archsearch doctor)")
+
+
 def _refuse_another(path: Path, recipe: Recipe) -> RecipeRun | None:
     """What an earlier call with the same recipe left in the folder, or None.
 
@@ -224,72 +232,3 @@ def _refuse_another(path: Path, recipe: Recipe) -> RecipeRun | None:
             f"{path} holds recipe {earlier.recipe.id}, not {recipe.id} (they differ in {changed}): name another folder."
         )
     return earlier
-
-
-# ------------------------------------------------------------------------------------------------------- initial weights
-def weights_of_run(run: Run | str | Path) -> Source:
-    """Finds artifacts of a run by their content."""
-    found = run if isinstance(run, Run) else load_run(run)
-    artifacts = Artifacts(artifacts_root(found.config, found.folder))
-    refs = {ref.sha256: ref for record in found.state.jobs.values() for ref in record.artifacts.values()}
-
-    def source(sha256: str) -> bytes | None:
-        ref = refs.get(sha256)
-        return None if ref is None or ref.key in found.state.collected else artifacts.load(ref)
-
-    return source
-
-
-def weights_in(folder: str | Path) -> Source:
-    """Finds ``SHA256.safetensors`` in a folder, or whatever a run there has."""
-    path = Path(folder)
-    if RunFolder.at(path).started:
-        return weights_of_run(path)
-
-    def source(sha256: str) -> bytes | None:
-        file = path / f"{sha256}.safetensors"
-        return file.read_bytes() if file.is_file() else None
-
-    return source
-
-
-def needed_weights(recipe: Recipe) -> dict[str, int]:
-    """SHA-256 and size of the artifacts that a filled recipe starts from; none where it trains from scratch."""
-    needed: dict[str, int] = {}
-
-    def refer(sha256: str, size: int) -> ArtifactRef:
-        needed[sha256] = size
-        return ArtifactRef("", sha256, size)
-
-    TASKS.get(recipe.task).spec(recipe, refer)
-    return needed
-
-
-def copy_weights(recipe: Recipe, source: Source, folder: Path) -> list[Path]:
-    """Lay what a recipe starts from into a folder, as ``weights_in`` finds it.
-
-    Raises:
-        InputError: the source does not have it.
-    """
-    files = []
-    for sha256, size in needed_weights(recipe).items():
-        file = folder / f"{sha256}.safetensors"
-        write_durably(file, _fetched(sha256, size, [source]))
-        files.append(file)
-    return files
-
-
-def _fetched(sha256: str, size: int, sources: Sequence[Source]) -> bytes:
-    for source in sources:
-        payload = source(sha256)
-        if payload is None:
-            continue
-        if len(payload) != size or hashlib.sha256(payload).hexdigest() != sha256:
-            raise StoreDamaged(
-                f"the weights {sha256[:12]} that were found are not what the recipe was made with; take a whole copy"
-            )
-        return payload
-    raise InputError(
-        f"weights: the recipe starts from a parent's weights ({sha256[:12]}…, {size} bytes), which are not here. Say where "
-        "they are with --weights RUN_OR_FOLDER, or train from scratch with --scratch, which is another recipe."
-    )

@@ -14,7 +14,7 @@ from archsearch.cli.recipe_text import progress, say, short, tell
 from archsearch.jobs import InputError
 
 if TYPE_CHECKING:
-    from archsearch.recipe_run import Source
+    from archsearch.recipe_weights import Source
     from archsearch.recipes.pantry import Pantry
     from archsearch.recipes.recipe import Recipe
 
@@ -187,7 +187,8 @@ def diff(a: File, b: File, pantry: PantryOption = None, json: Json = False) -> N
         print(json_module.dumps({"a": one.id, "b": other.id, "same": not found, "differences": rows}, indent=2))
         return
     for each in found:
-        print(f"{each.path}: {short(each.a)} -> {short(each.b)}")
+        a_, b_ = ("-" if value is None else short(value) for value in (each.a, each.b))
+        print(f"{each.path}: {a_} -> {b_}")
     if not found:
         print(f"the same: recipe {one.id}")
 
@@ -248,7 +249,7 @@ def _put(recipe: Recipe, stock: Pantry, path: str, name: str) -> Recipe:
 
 def _of_point(run: Path, point: int | None, output: Path) -> tuple[Recipe, dict[str, Any]]:
     """The recipe of a point, whose parent's weights are laid beside it; and what was recorded of it."""
-    from archsearch.recipe_run import copy_weights, weights_of_run
+    from archsearch.recipe_weights import copy_weights, weights_of_run
     from archsearch.recipes.points import recipe_of, recorded
     from archsearch.run import load_run
 
@@ -268,7 +269,7 @@ def _beside(recipe: Path) -> Path:
 
 
 def _sources(recipe: Path, named: list[Path]) -> list[Source]:
-    from archsearch.recipe_run import weights_in
+    from archsearch.recipe_weights import weights_in
 
     for path in named:
         if not path.is_dir():

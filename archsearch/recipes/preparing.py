@@ -135,10 +135,18 @@ def _whole(ingredient: Ingredient) -> dict[str, JSON]:
 
 
 def diff(a: Recipe, b: Recipe) -> list[Difference]:
-    """Where two recipes differ, by dotted path; names do not count, as for their ids, so equal ids have no difference."""
+    """Where two recipes differ, by dotted path; names do not count, as for their ids, so equal ids have no difference.
+
+    Where one has another kind of ingredient, or none, the slot is named and not what is in it.
+    """
     one, other = _flat(a), _flat(b)
-    keys = dict.fromkeys([*one, *other])
-    return [Difference(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
+    found: list[Difference] = []
+    slots = {path for recipe in (a, b) for path, _ in recipe.all_slots()}
+    for key in dict.fromkeys([*one, *other]):
+        replaced = any(each.path in slots and key.startswith(f"{each.path}.") for each in found)
+        if one.get(key) != other.get(key) and not replaced:
+            found.append(Difference(key, one.get(key), other.get(key)))
+    return found
 
 
 def _flat(recipe: Recipe) -> dict[str, JSON]:

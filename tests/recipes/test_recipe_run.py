@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import archsearch
 from archsearch.cli import main
 from archsearch.jobs import InputError, StoreBusy, StoreDamaged
-from archsearch.recipe_run import copy_weights, load_recipe_run, needed_weights, run_recipe, weights_in, weights_of_run
+from archsearch.recipe_run import load_recipe_run, run_recipe
+from archsearch.recipe_weights import copy_weights, needed_weights, weights_in, weights_of_run
 from archsearch.recipes.pantry import from_recipe_id
 from archsearch.recipes.points import recipe_of, recorded
 from archsearch.recipes.recipe import Recipe
 
 CONFIG = {
     "data": {"name": "digits", "max_train": 400},
-    "search": {"init_node_ch": [4, 6], "max_hull_points": 4, "band_standard_errors": 1, "test_frontier": False},
+    "search": {"init_node_ch": [4, 6], "max_hull_points": 3, "band_standard_errors": 1, "test_frontier": False},
     "seed_train": {
         "epochs": 6,
         "batch_size": 32,
@@ -99,7 +101,12 @@ def test_weights_that_are_missing_or_changed_are_refused(run: Any, tmp_path: Pat
     files[0].write_bytes(damaged)
     with pytest.raises(StoreDamaged, match="not what the recipe was made with"):
         run_recipe(recipe, tmp_path / "out", sources=[weights_in(tmp_path / "kept")])
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="no longer there"):
+        copy_weights(recipe, lambda sha256: None, tmp_path / "none")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="device 'cuda' is not here"):
+            run_recipe(recipe, tmp_path / "out", sources=[weights_of_run(run)], device="cuda")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "none").exists()
     scratch = recipe.with_("weights", None)
     assert scratch.id != recipe.id and not needed_weights(scratch)
 
@@ -211,7 +218,7 @@ def test_a_recipe_is_made_filled_checked_and_compared(call: Callable[..., Any], 
     call("fill", "a.yaml", "training=short", "--pantry", "mine", "-o", "b.yaml")
     assert "good." in call("check", "b.yaml").out
     found = json.loads(call("diff", "a.yaml", "b.yaml", "--json").out)
-    assert not found["same"] and {"path": "training.epochs", "a": None, "b": 5} in found["differences"]
+    assert not found["same"] and {"path": "training", "a": None, "b": "training version 1"} in found["differences"]
     call("fill", "a.yaml", "training=short", "--pantry", "mine")
     assert "the same: recipe" in call("diff", "a.yaml", "b.yaml").out
     assert "there is no slot modle" in call("new", "modle=tiny_cells", "-o", "c.yaml", code=2).err

@@ -223,7 +223,9 @@ def test_a_diff_names_what_ids_are_made_of(recipe: Recipe) -> None:
     other = recipe.with_("training.optimizer", made("optimizer", "renamed", {"optimizer": "adamw", "lr": 0.1}))
     found = {each.path: (each.a, each.b) for each in other.with_("model", None).diff(recipe)}
     assert found["training.optimizer.optimizer"] == ("adamw", "sgd") and found["model"] == (None, "cell_family version 1")
-    assert "training.optimizer.lr" not in found and not any("name" in path for path in found)
+    assert "training.optimizer.lr" not in found, "it is the same"
+    assert not any(path.startswith("model.") for path in found), "the slot is named, not what is in it"
+    assert not any("name" in path for path in found)
 
 
 def test_a_recipe_is_found_by_its_id(pantry: Pantry, recipe: Recipe) -> None:
