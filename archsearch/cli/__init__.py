@@ -44,6 +44,7 @@ VERBS: dict[str, str] = {
     "runs": "List the runs in a folder; compare, remove or export runs.",
     "recipe": "Make, fill, check, run and compare recipes: what it takes to train one network again.",
     "backup": "Copy a run with its weights into another folder, also while it is being searched.",
+    "db": "Keep the recipes and measurements of many runs in one database; list, export, import them.",
     "report": "Write a run's tables and pictures.",
     "config": "Show or check a configuration, or write the schema for editors.",
     "doctor": "Tell what is installed, what Ray and CUDA see, and what is missing for which feature.",

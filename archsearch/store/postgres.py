@@ -151,10 +151,11 @@ class PostgresSchema(Database):
 
     @overrides
     def reading(self, head: Head, *, whole: bool) -> AbstractContextManager[Connection]:
-        return self._reading()
+        return self.snapshot()
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection that reads one state of the schema and writes nothing."""
         engine = self._engine().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         with self.translated("reading"), engine.connect() as connection, connection.begin():
             yield connection

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from overrides import overrides
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from archsearch.jobs import StoreDamaged, StoreUnavailable
@@ -100,15 +100,16 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _refuse_foreign(connection: Connection) -> None:
+def refuse_foreign(connection: Connection, own: MetaData) -> None:
     """
     Raises:
-        StoreDamaged: the file has triggers, views or tables that archsearch does not make: they could do what it never would.
+        StoreDamaged: the file has triggers, views or tables that are not among its ``own``: they could do what archsearch
+            never would.
     """
     found = connection.exec_driver_sql("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema")
     for kind, name, table, text in found:
         plain = kind == "index" or (kind == "table" and text.startswith("CREATE TABLE "))
-        if not plain or table not in TABLES.tables:
+        if not plain or table not in own.tables:
             raise StoreDamaged(f"its schema has the {kind} {name}, which archsearch did not make")
 
 
@@ -137,7 +138,7 @@ class SqliteFile(Database):
         with translated(self._path, "reading"):
             engine = connect(self._path, "immutable" if head.digest else "ro")
             with engine.connect() as connection, connection.begin():
-                _refuse_foreign(connection)
+                refuse_foreign(connection, TABLES)
                 yield connection
 
     def _check_digest(self, head: Head) -> None:
