@@ -65,7 +65,7 @@ def test_the_table_and_the_picture(folder, capsys, tmp_path):
     code, out, _ = run(capsys, folder / "all.csv", *words)
     rows = out.splitlines()
     assert code == 0 and rows[0].split()[:3] == ["recipe", "quantisation", "od_inf_rate_ms"]
-    assert [row.split()[0] for row in rows[1:6]] == list("12345")
+    assert [row.split()[0] for row in rows[2:7]] == list("12345")
     assert "compared   39 recipes on pi4" in out and f"picture    {picture}" in out
     pixels = imread(picture)
     assert pixels.shape[0] > 400 and len(np.unique(np.round(pixels[..., :3], 2).reshape(-1, 3), axis=0)) > 100  # colours
