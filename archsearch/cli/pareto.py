@@ -176,20 +176,19 @@ def _show(found: Selection) -> None:
     for name in ("", "recipe", *named):
         table.add_column(name, no_wrap=True)
     for name in (*found.metrics, *([] if found.paretoness is None else ["paretoness"])):
-        table.add_column(name, justify="right")
+        table.add_column(_folded(name), justify="right")
     table.add_column("")
     for place, i in enumerate(found.chosen.tolist(), 1):
         texts = [_text(found.quantisations[i])] if found.quantisations else []
         figures = [f"{value:.4g}" for value in found.values[i].tolist()]
         share = [] if found.paretoness is None else [f"{found.paretoness[i]:.3g}"]
-        marks = ["knee"] if i == found.knee else [] if found.front[i] else ["behind the front"]
+        marks = ["knee"] if i == found.knee else [] if found.front[i] else ["behind"]
         cells = [str(place), _short(found.ids[i]), *texts, *figures, *share, *marks]
         table.add_row(*(Text(cell) for cell in cells))  # ids and names are a stranger's: no markup
     console.print(table)
     on = f" on {', '.join(found.devices)}" if found.devices else ""
-    lines = [f"compared   {len(found.ids)} recipes{on}; {int(found.front.sum())} on the front, {len(found.chosen)} shown"]
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    counts = f"{len(found.ids)} recipes{on}; {int(found.front.sum())} on the front, {len(found.chosen)} shown"
+    console.print(f"compared   {counts}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _draw(path: Path, found: Selection, source: str) -> None:
@@ -219,6 +218,15 @@ def _draw(path: Path, found: Selection, source: str) -> None:
 def _short(id_: Any) -> str:
     text = str(id_)
     return text if len(text) <= SHORT + 4 else text[:SHORT]
+
+
+def _folded(name: str) -> str:
+    """A long name on two lines, so that a table of three metrics fits a terminal."""
+    breaks = [i for i, letter in enumerate(name, 1) if letter in "_@" and i < len(name)]
+    if len(name) <= SHORT + 4 or not breaks:
+        return name
+    middle = min(breaks, key=lambda i: abs(2 * i - len(name)))
+    return f"{name[:middle]}\n{name[middle:]}"
 
 
 def _text(value: Any) -> str:
