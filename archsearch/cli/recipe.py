@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 archsearch recipe new --from runs/petridish_digits -o best.yaml
 archsearch recipe run best.yaml -o runs/best_again
+archsearch recipe run 3f2a --db golden.db -o runs/again    # an id, as `archsearch pareto` prints them
 archsearch recipe new model=tiny_cells training=short -o mine.yaml
 archsearch recipe fill mine.yaml training.optimizer=sgd_cosine
 archsearch recipe check mine.yaml
@@ -30,10 +31,18 @@ archsearch recipe pantry my_pantry
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
-File = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's YAML file, or the id of one that the pantry has.")]
+File = Annotated[
+    str,
+    typer.Argument(metavar="RECIPE", help="A recipe's YAML file, or the id of one of the pantry or, with --db, of a database."),
+]
 Choices = Annotated[list[str] | None, typer.Argument(metavar="[SLOT=NAME]...", help="Which ingredient goes into which slot.")]
 PantryOption = Annotated[
     Path | None, typer.Option("--pantry", metavar="DIR", help="Folder of ingredients; default: archsearch's own.")
+]
+
+
+Database = Annotated[
+    str | None, typer.Option("--db", metavar="DB", help="Golden database that has the recipe; the start of its id will do.")
 ]
 
 
@@ -79,9 +88,9 @@ def new(
 
 
 @app.command()
-def show(recipe: File, pantry: PantryOption = None, json: Json = False) -> None:
+def show(recipe: File, pantry: PantryOption = None, db: Database = None, json: Json = False) -> None:
     """Show what is in a recipe: its slots, what fills them, its id."""
-    tell(_recipe(recipe, pantry), json)
+    tell(_recipe(recipe, pantry, db), json)
 
 
 @app.command()
@@ -113,12 +122,12 @@ def fill(
 
 
 @app.command()
-def check(recipe: File, pantry: PantryOption = None, json: Json = False) -> None:
+def check(recipe: File, pantry: PantryOption = None, db: Database = None, json: Json = False) -> None:
     """Tell whether a recipe can be run: every slot, every setting, the data and whether the network fits them.
 
     Exit code 0: it can. 2: it cannot, and each reason is named.
     """
-    found = _recipe(recipe, pantry)
+    found = _recipe(recipe, pantry, db)
     print("loading the data …", file=sys.stderr)
     findings = found.check(_pantry(pantry))
     good = not any(each.error for each in findings)
@@ -146,6 +155,7 @@ def run(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Processor threads. One and two differ in the last digits.")] = 1,
     pantry: PantryOption = None,
+    db: Database = None,
     json: Json = False,
 ) -> None:
     """Train what a recipe says, in this process.
@@ -155,7 +165,7 @@ def run(
     """
     from archsearch.recipe_run import run_recipe
 
-    found = _recipe(recipe, pantry)
+    found = _recipe(recipe, pantry, db)
     if scratch:
         found = found.with_("weights", None)
     sources = _sources(Path(recipe), weights or [])
@@ -178,9 +188,9 @@ def run(
 
 
 @app.command()
-def diff(a: File, b: File, pantry: PantryOption = None, json: Json = False) -> None:
+def diff(a: File, b: File, pantry: PantryOption = None, db: Database = None, json: Json = False) -> None:
     """Show where two recipes differ. Names do not count, as they do not for ids."""
-    one, other = _recipe(a, pantry), _recipe(b, pantry)
+    one, other = _recipe(a, pantry, db), _recipe(b, pantry, db)
     found = one.diff(other)
     if json:
         rows = [{"path": each.path, "a": each.a, "b": each.b} for each in found]
@@ -211,13 +221,21 @@ def pantry_(
 
 
 # ------------------------------------------------------------------------------------------------------------ arguments
-def _recipe(text: str, pantry: Path | None) -> Recipe:
+def _recipe(text: str, pantry: Path | None, db: str | None = None) -> Recipe:
     """The recipe in a file, or that of an id."""
     from archsearch.recipes.pantry import from_recipe_id
     from archsearch.recipes.recipe import load_recipe
 
-    is_id = len(text) == 32 and set(text) <= set("0123456789abcdef")
-    return from_recipe_id(text, _pantry(pantry)) if is_id and not Path(text).exists() else load_recipe(text)
+    hexadecimal = set(text) <= set("0123456789abcdef")
+    if db is not None and hexadecimal and not Path(text).exists():
+        from archsearch.recipes.database import read_recipe
+
+        return read_recipe(db, text)
+    return (
+        from_recipe_id(text, _pantry(pantry))
+        if hexadecimal and len(text) == 32 and not Path(text).exists()
+        else load_recipe(text)
+    )
 
 
 def _pantry(path: Path | None) -> Pantry:

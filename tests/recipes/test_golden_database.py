@@ -294,3 +294,13 @@ def test_the_verbs(runs: list[api.Run], tmp_path: Path, capsys: pytest.CaptureFi
     assert f"{len(frame)} rows" in said("db", "export", db, tmp_path / "all.csv")
     assert f"{len(frame)} rows added" in said("db", "import", tmp_path / "other.db", tmp_path / "all.csv")
     assert "archsearch db add golden.db" in said("db", "--help") and "--device here=laptop-7" in said("db", "add", "--help")
+
+
+def test_a_recipe_is_shown_by_the_beginning_of_its_id(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    id_ = read_frame(golden)["recipe_id"].iloc[0]
+    with pytest.raises(SystemExit) as left:
+        main(["recipe", "show", id_[:9], "--db", str(golden), "--json"])
+    assert not left.value.code and json.loads(capsys.readouterr().out)["id"] == id_
+    with pytest.raises(SystemExit) as left:
+        main(["recipe", "show", "0" * 32, "--db", str(golden)])
+    assert left.value.code == 2 and "0" * 32 in capsys.readouterr().err
