@@ -33,6 +33,8 @@ archsearch doctor --json
 FEATURES = {
     "nsga2": "archsearch assign --estimator nsga2",
     "onnx": "archsearch profile MODEL.onnx: checking the file",
+    "openvino": "--runtime openvino; a backend beside onnxruntime",
+    "ort": "--runtime onnxruntime; archsearch profile MODEL.onnx",
     "tensorboard": "tracking.callbacks: [tensorboard]",
     "test": "running the tests (make test)",
     "torchvision": "data.download: fetching CIFAR, MNIST, SVHN, ...",
