@@ -43,7 +43,8 @@ class OpenVino(OnnxModels):
 def request(source: Path | bytes, threads: int, shapes: Sequence[Sequence[int]] = ()) -> Call:
     """A model with one request, which runs on so many threads. What it makes is overwritten by its next run.
 
-    Its threads are not pinned: the process has its cores already, and several requests take turns on them.
+    Its threads are not pinned: the process has its cores already, and several requests take turns on them. With one thread that
+    is the caller's own: no other has to be woken for each segment.
     """
     model = _core().read_model(source if isinstance(source, bytes) else str(source))
     if model.is_dynamic():
@@ -51,7 +52,7 @@ def request(source: Path | bytes, threads: int, shapes: Sequence[Sequence[int]] 
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
+        "NUM_STREAMS": 0 if threads == 1 else 1,
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
     }
