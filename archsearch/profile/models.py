@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -95,8 +95,6 @@ def load_model(model: Model, batch: int) -> Loaded:
         InputError: it cannot be built; the text has the reason.
     """
     if model.kind == "prepared":
-        from archsearch.profile.prepared import load_prepared
-
         return load_prepared(Path(str(model.value)))
     if model.kind == "onnx":
         from archsearch.profile.onnx_files import inputs_of
@@ -113,6 +111,25 @@ def load_model(model: Model, batch: int) -> Loaded:
         shape = (batch, *arch.input)
         return Loaded(made.eval(), (torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy(),))
     return _from_function(model)
+
+
+def save_prepared(folder: Path, file: Path, inputs: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]]) -> None:
+    """Write what `load_prepared` reads. ``file``, the model's, is kept where it is; one in the folder may be moved with it."""
+    arrays = {f"input_{i}": each for i, each in enumerate(inputs)} | {f"output_{i}": each for i, each in enumerate(reference)}
+    np.savez(folder / "given.npz", **arrays)  # type: ignore[arg-type]
+    inside = file.parent == folder
+    (folder / "model.json").write_text(json.dumps({"onnx": file.name if inside else str(file.resolve())}))
+
+
+def load_prepared(folder: Path) -> Loaded:
+    """The file, the inputs and the reference's output of a folder that was prepared."""
+    path = folder / json.loads((folder / "model.json").read_text())["onnx"]
+    with np.load(folder / "given.npz", allow_pickle=False) as given:
+        inputs, reference = (
+            tuple(given[f"{name}_{i}"] for i in range(sum(key.startswith(name) for key in given.files)))
+            for name in ("input", "output")
+        )
+    return Loaded(None, inputs, path, reference)
 
 
 def _from_yaml(text: str) -> Model:

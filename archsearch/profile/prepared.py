@@ -22,9 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from archsearch.jobs import InputError
 from archsearch.profile import environment as machine
 from archsearch.profile.models import Loaded, Model
@@ -95,25 +92,6 @@ def reference_of(model: Loaded, pytorch: Callable[[], Runtime]) -> Arrays:
         return reference_outputs(model.onnx, model.inputs)
     plain = pytorch().compile(model, None)
     return plain.fetch(plain.run(plain.load(model.inputs)))
-
-
-def save_prepared(folder: Path, file: Path, inputs: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]]) -> None:
-    """Write what `load_prepared` reads. ``file``, the model's, is kept where it is; one in the folder may be moved with it."""
-    arrays = {f"input_{i}": each for i, each in enumerate(inputs)} | {f"output_{i}": each for i, each in enumerate(reference)}
-    np.savez(folder / "given.npz", **arrays)  # type: ignore[arg-type]
-    inside = file.parent == folder
-    (folder / "model.json").write_text(json.dumps({"onnx": file.name if inside else str(file.resolve())}))
-
-
-def load_prepared(folder: Path) -> Loaded:
-    """The file, the inputs and the reference's output of a folder that was prepared."""
-    path = folder / json.loads((folder / "model.json").read_text())["onnx"]
-    with np.load(folder / "given.npz", allow_pickle=False) as given:
-        inputs, reference = (
-            tuple(given[f"{name}_{i}"] for i in range(sum(key.startswith(name) for key in given.files)))
-            for name in ("input", "output")
-        )
-    return Loaded(None, inputs, path, reference)
 
 
 def _key(model: Model, words: list[Any]) -> str:

@@ -25,8 +25,8 @@ from typing import Any
 from archsearch.jobs import InputError
 from archsearch.profile import environment
 from archsearch.profile.graph import Described
-from archsearch.profile.models import Loaded, Model, load_model
-from archsearch.profile.prepared import reference_of, save_prepared
+from archsearch.profile.models import Loaded, Model, load_model, save_prepared
+from archsearch.profile.prepared import reference_of
 from archsearch.profile.runtimes import Compiled, Runtime, Unsupported, runtime
 from archsearch.profile.runtimes.face import Arrays, deviation
 from archsearch.profile.settings import Settings, Subject
