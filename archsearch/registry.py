@@ -139,6 +139,8 @@ RUNTIMES: Registry[Any] = Registry(
         "pytorch-compile": "archsearch.profile.runtimes.pytorch:PyTorchCompile",
         "pytorch-cuda": "archsearch.profile.runtimes.pytorch_cuda:PyTorchCuda",
         "pytorch-cuda-graph": "archsearch.profile.runtimes.pytorch_cuda:PyTorchCudaGraph",
+        "onnxruntime": "archsearch.profile.runtimes.onnxruntime:OnnxRuntime",
+        "openvino": "archsearch.profile.runtimes.openvino:OpenVino",
     },
 )
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 archsearch assign net.yaml --backends onednn,channels_last,native --budget 20 --resume net.jsonl
+archsearch assign net.onnx --runtime onnxruntime --backends onnxruntime,openvino --budget 16
 archsearch assign my_models:mobile_net --mode index --budget 100 --picture front.png
 archsearch assign --table mobilenetv2.json --budget 8
 archsearch assign --table mobilenetv2.json --estimator hlps --budget 16 --seed 3 --picture front.png
@@ -35,7 +36,8 @@ def command(
         str | None,
         typer.Argument(
             metavar="[MODEL]",
-            help="What to measure: an architecture (.yaml or .json), or module:function, which runs that code.",
+            help="What to measure: an architecture (.yaml or .json), an ONNX file (.onnx, with --runtime onnxruntime), or "
+            "module:function, which runs that code.",
         ),
     ] = None,
     table: Annotated[
@@ -44,7 +46,7 @@ def command(
     backends: Annotated[
         str | None, typer.Option(metavar="A,B[,C]", help="Backends to choose among; default: all that the runtime has here.")
     ] = None,
-    runtime: Annotated[str, typer.Option(metavar="NAME", help="What runs the model: pytorch, ...")] = "pytorch",
+    runtime: Annotated[str, typer.Option(metavar="NAME", help="What runs the model: pytorch, onnxruntime, ...")] = "pytorch",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     estimator: Annotated[
         str,

@@ -34,6 +34,8 @@ FEATURES = {
     "nsga2": "archsearch assign --estimator nsga2",
     "onert": "archsearch profile --runtime onert: Samsung ONE",
     "onnx": "archsearch export as ONNX; archsearch profile MODEL.onnx: checking the file",
+    "openvino": "--runtime openvino; a backend beside onnxruntime",
+    "ort": "--runtime onnxruntime; archsearch profile MODEL.onnx",
     "parquet": "archsearch db export and import of .parquet files",
     "tensorboard": "tracking.callbacks: [tensorboard]",
     "test": "running the tests (make test)",

@@ -23,6 +23,8 @@ EXAMPLES = """
 archsearch profile runs/NAME
 archsearch profile small.yaml large.yaml --threads 2
 archsearch profile net.yaml --runtime pytorch-compile --json > net.json
+archsearch profile net.onnx --runtime onnxruntime --threads 2
+archsearch profile my_models:mobile_net --runtime openvino
 archsearch profile my_models:mobile_net --width 0.02 --repeats 5
 """
 
@@ -33,12 +35,12 @@ def command(
         typer.Argument(
             metavar="MODEL|RUN...",
             help="An architecture (.yaml or .json), a run's folder (the points of its frontier), or module:function, which "
-            "runs that code: it returns a torch.nn.Module with its inputs. ONNX files are checked but cannot be run yet. "
-            "Several are measured side by side.",
+            "runs that code: it returns a torch.nn.Module with its inputs. An ONNX file (.onnx) needs --runtime onnxruntime or "
+            "openvino; its external data must lie in its own folder. Several are measured side by side.",
         ),
     ],
     runtime: Annotated[
-        str, typer.Option(metavar="NAME", help="What runs the model: pytorch, pytorch-compile, ...")
+        str, typer.Option(metavar="NAME", help="What runs the model: pytorch, pytorch-compile, onnxruntime, openvino, ...")
     ] = "pytorch",
     threads: Annotated[int, typer.Option(help="Threads, each on a core of its own.")] = 1,
     batch: Annotated[int, typer.Option(help="Images in an input, where the model does not bring its own.")] = 1,
@@ -168,6 +170,10 @@ def _watching(names: list[str]) -> Iterator[Watch]:
 
 
 def _line(names: list[str], step: Step) -> str:
-    said = {"waiting": "waiting for others to end, or to cool down", "starting": "starting a process"}
+    said = {
+        "preparing": "writing models as files of the runtime, where that was not done before",
+        "waiting": "waiting for others to end, or to cool down",
+        "starting": "starting a process",
+    }
     text = said.get(step.phase) or f"{step.phase} of {names[step.subject or 0]}"
     return text if step.latency is None else f"{text}: {interval(step.latency)}"

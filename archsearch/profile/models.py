@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,18 +17,15 @@ from numpy.typing import NDArray
 from archsearch.arch import Architecture, summary
 from archsearch.jobs import JSON, ArchsearchError, InputError
 
-#: Said of every ONNX file before anything starts.
-NO_ONNX = "an ONNX file is run by the runtime onnxruntime, which this version does not have yet"
-
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """Names a model. ``value`` is an architecture's JSON, an ONNX file's path or ``module:function``; ``folder`` is where that
-    module is looked for first."""
+    module is looked for first. One that was prepared for a runtime is the folder with what was made (see ``prepared``)."""
 
-    kind: Literal["architecture", "onnx", "function"]
+    kind: Literal["architecture", "onnx", "function", "prepared"]
     value: JSON
     name: str
     folder: str = ""
@@ -43,10 +40,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory: a ``torch.nn.Module`` in evaluation mode, and inputs to run it with."""
+    """A model to be run: a ``torch.nn.Module`` in evaluation mode or, where ``onnx`` names one, an ONNX file; and its inputs.
+    ``reference`` is what it makes of them, where that is known already."""
 
     module: Any
     inputs: tuple[NDArray[Any], ...]
+    onnx: Path | None = None
+    reference: tuple[NDArray[Any], ...] | None = None
 
 
 def architecture_model(data: JSON) -> Model:
@@ -94,18 +94,42 @@ def load_model(model: Model, batch: int) -> Loaded:
     Raises:
         InputError: it cannot be built; the text has the reason.
     """
-    import torch
+    if model.kind == "prepared":
+        return load_prepared(Path(str(model.value)))
+    if model.kind == "onnx":
+        from archsearch.profile.onnx_files import inputs_of
 
+        path = Path(str(model.value))
+        return Loaded(None, inputs_of(path, batch), path)
     if model.kind == "architecture":
+        import torch
+
         from archsearch.arch.build import build
 
         arch = Architecture.from_json(model.value)
         made: Any = build(arch, seed=0)
         shape = (batch, *arch.input)
         return Loaded(made.eval(), (torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy(),))
-    if model.kind == "function":
-        return _from_function(model)
-    raise InputError(f"{model.name}: {NO_ONNX}")
+    return _from_function(model)
+
+
+def save_prepared(folder: Path, file: Path, inputs: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]]) -> None:
+    """Write what `load_prepared` reads. ``file``, the model's, is kept where it is; one in the folder may be moved with it."""
+    arrays = {f"input_{i}": each for i, each in enumerate(inputs)} | {f"output_{i}": each for i, each in enumerate(reference)}
+    np.savez(folder / "given.npz", **arrays)  # type: ignore[arg-type]
+    inside = file.parent == folder
+    (folder / "model.json").write_text(json.dumps({"onnx": file.name if inside else str(file.resolve())}))
+
+
+def load_prepared(folder: Path) -> Loaded:
+    """The file, the inputs and the reference's output of a folder that was prepared."""
+    path = folder / json.loads((folder / "model.json").read_text())["onnx"]
+    with np.load(folder / "given.npz", allow_pickle=False) as given:
+        inputs, reference = (
+            tuple(given[f"{name}_{i}"] for i in range(sum(key.startswith(name) for key in given.files)))
+            for name in ("input", "output")
+        )
+    return Loaded(None, inputs, path, reference)
 
 
 def _from_yaml(text: str) -> Model:

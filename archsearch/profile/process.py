@@ -29,6 +29,7 @@ _NUMBER = (int, float)
 ANSWERS: dict[str, dict[str, tuple[type, ...]]] = {
     "begin": {"subject": (int,)},
     "failed": {"subject": (int,), "kind": (str,), "message": (str,)},
+    "prepared": {"subject": (int,)},
     "described": {"graph": (list,), "backends": (list,), "supported": (list,)},
     "ready": {"subject": (int,), "build_seconds": _NUMBER, "file_size": (int,), "deviation": _NUMBER},
     "block": {

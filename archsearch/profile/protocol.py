@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from archsearch.jobs import JSON, InputError, derive_seed
 from archsearch.profile import environment as machine
 from archsearch.profile.graph import Described
 from archsearch.profile.measurement import Measurement, Profile
-from archsearch.profile.models import NO_ONNX, Model
+from archsearch.profile.models import Model
+from archsearch.profile.prepared import check_model, prepared
 from archsearch.profile.process import Child, ChildFault
-from archsearch.profile.runtimes import runtime
+from archsearch.profile.runtimes import Runtime, runtime
 from archsearch.profile.sampling import width
 from archsearch.profile.settings import Failed, Settings, Subject
 from archsearch.profile.taken import Taken
@@ -41,7 +42,7 @@ QUIET = 0.1
 class Step:
     """How far a call of `measure` has come. ``latency`` is the subject's, once there is one."""
 
-    phase: str  # "waiting", "starting", "time", "memory"
+    phase: str  # "preparing", "waiting", "starting", "time", "memory"
     done: int
     total: int
     subject: int | None = None
@@ -69,14 +70,15 @@ def measure(
         ChildFault: measuring processes do not even start.
     """
     settings = settings or Settings()
-    packages = {name: runtime(name).packages for name in {subject.runtime for subject in subjects}}
-    for subject in subjects:
-        _check(subject.model)
+    used = {name: runtime(name) for name in {subject.runtime for subject in subjects}}
+    for subject in {(str(each.model), each.runtime): each for each in subjects}.values():
+        check_model(subject.model, used[subject.runtime])
     cores = machine.choose_cores(settings.threads)
     work = _Measuring(tuple(subjects), settings, cores, watch or (lambda step: None), powercap)
+    work.prepare_all(used)
     work.time_all()
     work.memory_all()
-    return [work.result(number, packages[subject.runtime]) for number, subject in enumerate(subjects)]
+    return [work.result(number, used[subject.runtime].packages) for number, subject in enumerate(subjects)]
 
 
 def describe(model: Model, runtime_name: str, settings: Settings | None = None) -> Described:
@@ -87,9 +89,12 @@ def describe(model: Model, runtime_name: str, settings: Settings | None = None) 
         ChildFault: the process failed.
     """
     settings = settings or Settings()
-    runtime(runtime_name)
-    _check(model)
-    request = _request("describe", [Subject(model, runtime_name)], [0], settings, machine.choose_cores(settings.threads))
+    used = runtime(runtime_name)
+    check_model(model, used)
+    ready = prepared(model, used, settings)
+    if isinstance(ready, Failed):
+        raise InputError(f"{model.name}: {ready.message}")
+    request = _request("describe", [Subject(ready, runtime_name)], [0], settings, machine.choose_cores(settings.threads))
     with Child(request, settings.threads, settings.limit) as child:
         for answer in child.answers():
             if answer["event"] == "described":
@@ -111,11 +116,6 @@ def device_environment(runtime_name: str, settings: Settings | None = None) -> t
     return machine.fingerprint(found), found
 
 
-def _check(model: Model) -> None:
-    if model.kind == "onnx":
-        raise InputError(f"{model.name}: {NO_ONNX}")
-
-
 def _request(
     task: str, subjects: Sequence[Subject], numbers: Sequence[int], settings: Settings, cores: list[int]
 ) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class _Measuring:
     def __init__(
         self, subjects: tuple[Subject, ...], settings: Settings, cores: list[int], watch: Watch, powercap: Path
     ) -> None:
-        self.subjects, self.settings, self.cores, self.watch, self.powercap = subjects, settings, cores, watch, powercap
+        self.subjects, self.settings, self.cores, self.watch, self.powercap = list(subjects), settings, cores, watch, powercap
         self.failed: dict[int, Failed] = {}
         self.taken: dict[int, Taken] = {}
         self.memory: dict[int, list[dict[str, Any]]] = {number: [] for number in range(len(subjects))}
@@ -145,9 +145,25 @@ class _Measuring:
         self.steps = dict.fromkeys(range(len(subjects)), 0)  # blocks and peaks of memory taken
         self.planned = dict.fromkeys(self.steps, settings.launches * settings.rounds + settings.memory_runs)
 
+    # ---------------------------------------------------------------------------------------------------------- prepare
+    def prepare_all(self, used: Mapping[str, Runtime]) -> None:
+        """Each model as its runtime runs it, made once."""
+        made: dict[tuple[str, str], Model | Failed] = {}
+        for number, subject in enumerate(self.subjects):
+            key = str(subject.model), used[subject.runtime].form
+            if key not in made:
+                if used[subject.runtime].form:
+                    self._tell("preparing", number)
+                made[key] = prepared(subject.model, used[subject.runtime], self.settings)
+            ready = made[key]
+            if isinstance(ready, Failed):
+                self.failed[number] = ready
+            else:
+                self.subjects[number] = replace(subject, model=ready)
+
     # ------------------------------------------------------------------------------------------------------------- time
     def time_all(self) -> None:
-        pending = list(range(len(self.subjects)))
+        pending = [number for number in range(len(self.subjects)) if number not in self.failed]
         for repeat in range(self.settings.repeats + 1):
             found = self._launches(pending, repeat)
             pending = []

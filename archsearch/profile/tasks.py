@@ -1,5 +1,6 @@
 """What a measuring process does (see ``archsearch.profile.child``):
 
+- ``prepare``: a model's file, where its runtime runs files (see ``prepared``);
 - ``describe``: a model's operations and the backends that can run each;
 - ``time``: load and warm up every subject, then rounds of blocks of runs, the subjects in a random order each round;
 - ``memory``: the peak of the process up to the loaded model, and while it runs.
@@ -24,7 +25,8 @@ from typing import Any
 from archsearch.jobs import InputError
 from archsearch.profile import environment
 from archsearch.profile.graph import Described
-from archsearch.profile.models import Loaded, Model, load_model
+from archsearch.profile.models import Loaded, Model, load_model, save_prepared
+from archsearch.profile.prepared import reference_of
 from archsearch.profile.runtimes import Compiled, Runtime, Unsupported, runtime
 from archsearch.profile.runtimes.face import Arrays, deviation
 from archsearch.profile.settings import Settings, Subject
@@ -39,6 +41,20 @@ BREATH = 0.002
 HEAD = 2
 #: Runs of a process that measures memory.
 MEMORY_RUNS = 5
+
+
+# ------------------------------------------------------------------------------------------------------------------ prepare
+def prepare(subjects: list[Subject], settings: Settings, request: Any, say: Say) -> None:
+    subject, folder = subjects[0], Path(request["folder"])
+
+    def made() -> None:
+        model = load_model(subject.model, settings.batch)
+        file = runtime(subject.runtime).prepare(model, folder)
+        reference = reference_of(model, lambda: _settled("pytorch", settings))
+        save_prepared(folder, file, model.inputs, reference)
+        say("prepared", subject=0)
+
+    _tried(0, say, made)
 
 
 # ----------------------------------------------------------------------------------------------------------------- describe
@@ -183,8 +199,7 @@ class _Models:
         key = json.dumps(model.to_json(), sort_keys=True)
         if key not in self.loaded:
             loaded = load_model(model, self.settings.batch)
-            plain = self.runtime("pytorch").compile(loaded, None)
-            self.loaded[key] = loaded, plain.fetch(plain.run(plain.load(loaded.inputs)))
+            self.loaded[key] = loaded, reference_of(loaded, lambda: self.runtime("pytorch"))
         return self.loaded[key]
 
 
@@ -264,7 +279,7 @@ def _tried(number: int, say: Say, step: Callable[[], None]) -> bool:
     return False
 
 
-TASKS = {"describe": describe, "time": measure_time, "memory": measure_memory}
+TASKS = {"prepare": prepare, "describe": describe, "time": measure_time, "memory": measure_memory}
 
 
 def do(request: Any, say: Say) -> None:

@@ -1,12 +1,14 @@
 """Measure every assignment of the models in models.py, for the tables that run.py compares estimators on.
 
     python experiments/assignment/record.py                       # all, one after another; hours on a machine with nothing else
+    python experiments/assignment/record.py --runtime onnxruntime # the same models on onnxruntime and OpenVINO: ort_NAME
     python experiments/assignment/record.py --only mobile fire
     python experiments/assignment/record.py --list                # how many assignments each has; measures nothing
 
 Assignments are measured some at a time, side by side, in random order, so that what drifts hits all alike. Each is in
 recording/NAME.jsonl as soon as it was measured: what was killed goes on. When all are there, those that may be on the front are
 measured again by the protocol at full length, and tables/NAME.json is written. A machine that others use is said and recorded.
+With onnxruntime a model is exported once, and an assignment's operations run in segments: 16 to 32 assignments, a few minutes.
 """
 
 from __future__ import annotations
@@ -35,19 +37,24 @@ ALL = ("onednn", "channels_last", "native", "nnpack")
 #: How many of these a model may choose among where it is not three: more with few kinds of operations, fewer with many. NNPACK
 #: runs nothing but convolutions: half of the assignments on four cannot run.
 CHOICES = {"plain": 4, "wide": 4, "normed": 2}
+#: By runtime: what the names of its tables begin with, and its backends.
+RUNTIMES = {"pytorch": ("", ALL), "onnxruntime": ("ort_", ("onnxruntime", "openvino"))}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runtime", choices=RUNTIMES, default="pytorch")
     parser.add_argument("--only", nargs="+", help="names in models.py; default: all")
     parser.add_argument("--at-once", type=int, default=12, help="assignments that are measured side by side")
     parser.add_argument("--list", action="store_true", help="say how many assignments each model has")
     arguments = parser.parse_args()
     from models import MODELS
 
-    for name in arguments.only or MODELS:
-        model = Model("function", f"models:{name}", name, str(HERE))
-        problem = ModelProblem(model, "pytorch", ALL[: CHOICES.get(name, 3)], "name", SETTINGS)
+    prefix, backends = RUNTIMES[arguments.runtime]
+    for function in arguments.only or MODELS:
+        name = f"{prefix}{function}"
+        model = Model("function", f"models:{function}", function, str(HERE))
+        problem = ModelProblem(model, arguments.runtime, backends[: CHOICES.get(function, 3)], "name", SETTINGS)
         symbols = ", ".join(map(str, problem.encoding.symbols))
         print(f"{name}: {problem.encoding.size} assignments of {symbols}", file=sys.stderr, flush=True)
         if not arguments.list and not (HERE / "tables" / f"{name}.json").exists():
@@ -71,7 +78,8 @@ def record(name: str, problem: ModelProblem, at_once: int) -> None:
         again = measured_again(problem, list(known.values()), log)
     first, second = front(known.values()), front(again)
     about = {
-        "model": name,
+        "model": problem.model.name,
+        "runtime": problem.runtime,
         "device": problem.environment,
         "fingerprint": problem.fingerprint,
         "settings": problem.settings.to_json(),

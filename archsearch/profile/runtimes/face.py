@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +50,10 @@ class Runtime(ABC):
     """A library that runs models. An instance belongs to one process, which has been set up by ``settle``."""
 
     name: ClassVar[str]
-    packages: ClassVar[tuple[str, ...]]  # distributions that it needs; their versions are part of the fingerprint
+    packages: ClassVar[tuple[str, ...]]  # distributions that it uses; their versions are part of the fingerprint
+    optional: ClassVar[tuple[str, ...]] = ()  # those of them that it can do without
     extra: ClassVar[str] = ""  # the extra of archsearch that installs them
+    form: ClassVar[Literal["", "onnx"]] = ""  # of the files that it runs; without one it runs PyTorch's modules themselves
 
     def require(self) -> None:
         """See that this runtime can work here; called before anything starts.
@@ -58,13 +61,22 @@ class Runtime(ABC):
         Raises:
             InputError: something is missing; the text says how to get it.
         """
-        if lacking := [package for package in self.packages if installed(package) is None]:
+        if lacking := [each for each in self.packages if each not in self.optional and installed(each) is None]:
             how = f"pip install 'archsearch[{self.extra}]'" if self.extra else f"pip install {' '.join(lacking)}"
             raise InputError(f"the runtime {self.name!r} needs {', '.join(lacking)}, not installed here: {how}")
 
     @abstractmethod
     def settle(self, threads: int) -> None:
         """Import the library and set this process up for so many threads."""
+
+    def prepare(self, model: Loaded, folder: Path) -> Path:
+        """Where it runs files: write the module's into this folder; its path. Called once for a model, long before any clock
+        starts, in a process that measures nothing; the processes that measure are given the file.
+
+        Raises:
+            InputError: the module cannot be written in this form.
+        """
+        raise NotImplementedError(f"the runtime {self.name!r} has no files")
 
     @property
     @abstractmethod
