@@ -133,7 +133,8 @@ class Answer:
     def choice(self) -> Choice | None:
         """The assignment that it was measured with; None where none was looked for, or the device does not say it well."""
         found = _assignment(self)
-        backends, tried, gain = (found.get(name) for name in ("backends", "tried", "gain"))
+        backends, tried = found.get("backends"), found.get("tried")
+        gain: Any = found.get("gain")
         named = isinstance(backends, Mapping) and all(isinstance(each, str) for pair in backends.items() for each in pair)
         if not (named or ("backends" in found and backends is None)) or not isinstance(tried, int):
             return None
