@@ -88,6 +88,27 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """With which assignment of operations to backends an architecture was measured, if the best of some was looked for.
+
+    ``backends`` by operation; None is the library's own choice. ``gain`` is the share by which the quantity that was looked
+    at is below that of the library's own choice, where both are known.
+    """
+
+    backends: Mapping[str, str] | None
+    tried: int
+    gain: float | None
+
+    def __str__(self) -> str:
+        text = "the library's own choice" if self.backends is None else backends_in_words(self.backends)
+        less = f", {self.gain:.1%} less than the library's own choice" if self.backends is not None and self.gain else ""
+        return f"{text} (of {self.tried} tried{less})"
+
+    def to_json(self) -> dict[str, JSON]:
+        return {"backends": None if self.backends is None else dict(self.backends), "tried": self.tried, "gain": self.gain}
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What came of measuring one architecture on one device: ``figures``, or why there is none, by objective.
 
@@ -100,9 +121,24 @@ class Answer:
     again: bool = False
 
     @property
-    def identity(self) -> tuple[JSON, JSON, JSON]:
-        """What was measured on, with what, by which rules: figures with another one do not compare with these."""
-        return self.metrics.get("fingerprint"), self.metrics.get("runtime"), self.metrics.get("protocol")
+    def identity(self) -> tuple[JSON, JSON, JSON, JSON]:
+        """What was measured on, with what, by which rules: figures with another one do not compare with these.
+
+        The last says how the best assignment was looked for; None where it was not.
+        """
+        fingerprint, runtime, protocol = (self.metrics.get(name) for name in ("fingerprint", "runtime", "protocol"))
+        return fingerprint, runtime, protocol, _assignment(self).get("rule")
+
+    @property
+    def choice(self) -> Choice | None:
+        """The assignment that it was measured with; None where none was looked for, or the device does not say it well."""
+        found = _assignment(self)
+        backends, tried = found.get("backends"), found.get("tried")
+        gain: Any = found.get("gain")
+        named = isinstance(backends, Mapping) and all(isinstance(each, str) for pair in backends.items() for each in pair)
+        if not (named or ("backends" in found and backends is None)) or not isinstance(tried, int):
+            return None
+        return Choice(backends, tried, float(gain) if _number(gain) else None)
 
 
 def read_answer(device: str, metrics: Mapping[str, JSON]) -> Answer:
@@ -120,9 +156,23 @@ def read_answer(device: str, metrics: Mapping[str, JSON]) -> Answer:
     return Answer(figures, lacking, metrics)
 
 
+def backends_in_words(backends: Mapping[str, str]) -> str:
+    """``onednn, but native: Conv2D Linear``: the commonest backend, and what runs elsewhere."""
+    groups: dict[str, list[str]] = {}
+    for operation, backend in backends.items():
+        groups.setdefault(backend, []).append(operation)
+    common, *rest = sorted(groups, key=lambda backend: (-len(groups[backend]), backend)) or [""]
+    return ", ".join([common, *(f"but {backend}: {' '.join(groups[backend])}" for backend in rest)])
+
+
 def no_answer(device: str, reason: str, *, again: bool) -> Answer:
     """A measurement that failed."""
     return Answer({}, {str(Objective(name, device)): reason for name in QUANTITIES}, again=again)
+
+
+def _assignment(answer: Answer) -> Mapping[str, JSON]:
+    found = answer.metrics.get("assignment")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _figure(given: Any, quantity: Quantity) -> Figure | None:
@@ -142,13 +192,13 @@ class Answers:
     """All that was measured in a run, by architecture (its hash) and device; and what earlier runs had measured.
 
     An earlier run's answer counts for a device that has told, by an answer of this run, that it is the same: by its
-    fingerprint, the runtime and the version of the protocol.
+    fingerprint, the runtime, the version of the protocol and how assignments are chosen.
     """
 
     def __init__(self) -> None:
         self._own: dict[tuple[str, str], Answer] = {}
         self._earlier: dict[str, list[Mapping[str, JSON]]] = {}
-        self._identities: dict[str, tuple[JSON, JSON, JSON]] = {}
+        self._identities: dict[str, tuple[JSON, ...]] = {}
 
     def told(self, hash_: str, device: str, metrics: Mapping[str, JSON]) -> Answer:
         """Take a device's answer."""

@@ -84,10 +84,18 @@ def _measuring(config: Config) -> Measuring:
     """How the devices measure that the search section names.
 
     Raises:
-        InputError: nobody knows the work or a runtime; or this machine is a device and lacks its runtime: how to get it.
+        InputError: nobody knows the work or a runtime; or this machine is a device and lacks its runtime: how to get it, or a
+            backend of it.
     """
     section, devices, cluster = config["profile"], config["devices"], config["cluster"]
-    named = list(dict.fromkeys(parse_objective(name).device for name in objectives(config)))
+    wanted = [parse_objective(name) for name in objectives(config)]
+    named: dict[str, str] = {}
+    for each in wanted:
+        named.setdefault(each.device, each.quantity)  # the first that is wanted of a device
+    limits: dict[str, list[tuple[str, float, bool]]] = {name: [] for name in named}
+    for limit in getattr(config["search"], "measured_limits", ()):
+        quantity, device = parse_objective(limit.name)
+        limits[device].append((quantity, limit.limit, limit.strict))
     here = cluster.executor == "inline" or cluster.address == "local"
     for name in named:
         WORKS.get(section.work)
@@ -95,8 +103,11 @@ def _measuring(config: Config) -> Measuring:
         if here and devices.root[name].runner == "local" and section.work == "profile":
             from archsearch.profile.runtimes import runtime
 
-            runtime(section.runtime_of(name))
-    return Measuring(section.work, {name: section.spec(name) for name in named})
+            found = runtime(section.runtime_of(name))
+            if section.assignment is not None:
+                section.assignment.refuse(name, found)
+    specs = {name: section.spec(name, quantity, limits[name]) for name, quantity in named.items()}
+    return Measuring(section.work, specs)
 
 
 def _of_this_machine(config: Config) -> list[str]:

@@ -187,12 +187,16 @@ def _show(encoding: Encoding, done: Estimation, curve: list[float]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from archsearch.measured import backends_in_words
+
     console = Console()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("id", "time (ms)", "memory (MiB)", "assignment"):
         table.add_column(name, justify="left" if name == "assignment" else "right")
     for each in done.front:
-        table.add_row(str(each.id), f"{each.time:.4g}", f"{each.memory / 1024:.4g}", _in_words(encoding.described(each.id)))
+        table.add_row(
+            str(each.id), f"{each.time:.4g}", f"{each.memory / 1024:.4g}", backends_in_words(encoding.described(each.id))
+        )
     console.print(table)
     failed = sum(not each.feasible for each in done.evaluations)
     resumed = f", {done.resumed} of them recorded before" if done.resumed else ""
@@ -205,12 +209,3 @@ def _show(encoding: Encoding, done: Estimation, curve: list[float]) -> None:
         )
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def _in_words(described: dict[str, str]) -> str:
-    """``onednn, but native: Conv2D Linear``: the commonest backend, and what runs elsewhere."""
-    groups: dict[str, list[str]] = {}
-    for symbol, backend in described.items():
-        groups.setdefault(backend, []).append(symbol)
-    common, *rest = sorted(groups, key=lambda backend: (-len(groups[backend]), backend))
-    return ", ".join([common, *(f"but {backend}: {' '.join(groups[backend])}" for backend in rest)])

@@ -108,10 +108,12 @@ def _figures(event: Event, loop: RunLoop) -> str:
 def _latency(job: Job, metrics: Mapping[str, JSON]) -> str:
     """What a device has told, in words."""
     device = job.queue.removeprefix(QUEUE)
-    figure = read_answer(device, metrics).figures.get(f"latency_ms@{device}")
+    answer = read_answer(device, metrics)
+    figure = answer.figures.get(f"latency_ms@{device}")
     if figure is None:
         return f": {device} gave no latency"
-    return f": {figure.value:.3g} ms on {device} ({figure.low:.3g} to {figure.high:.3g}{', noisy' if figure.noisy else ''})"
+    ends = f"{figure.low:.3g} to {figure.high:.3g}{', noisy' if figure.noisy else ''}"
+    return f": {figure.value:.3g} ms on {device} ({ends})" + (f" by {answer.choice}" if answer.choice else "")
 
 
 class Panels(Observer):

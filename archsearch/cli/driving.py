@@ -79,9 +79,13 @@ def show_end(run: Run) -> None:
         console.print("no point was trained")
         return
     console.print(frontier_table(points, **frontier_settings(run.config)))
-    best = run.summary()["best"]
-    load = f'python -c "import archsearch; print(archsearch.load_run({str(run.path)!r}).load({best["id"]}))"'
-    for name, text in (("files", run.path), ("picture", run.path / "convex_hull.png"), ("best model", load)):
+    lines = [("files", str(run.path)), ("picture", str(run.path / "convex_hull.png"))]
+    if (devices := run.path / "device_frontiers.png").exists():
+        lines.append(("devices", str(devices)))
+    if (best := run.summary()["best"]) is not None:  # before anything is measured there is none
+        load = f'python -c "import archsearch; print(archsearch.load_run({str(run.path)!r}).load({best["id"]}))"'
+        lines.append(("best model", load))
+    for name, text in lines:
         console.print(f"{name:<11}{text}", highlight=False, soft_wrap=True, markup=False)
 
 

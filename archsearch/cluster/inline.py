@@ -72,7 +72,13 @@ class InlineExecutor(Executor):
 
         context = AttemptContext(job, no_data, self._artifacts, post, settings.torch_device, settings.threads)
         holder = f"device {name}, run {self._artifacts.url}"
-        told, cancel = Told(say, begin=lambda: not post({})), Cancel(lambda: post({}))
+        cancel = Cancel(lambda: post({}))
+
+        def begin() -> bool:
+            cancel.look()  # a run that is stopped has lost nothing: the job has not begun
+            return True
+
+        told = Told(say, begin=begin)
         return measure(job, name, settings, context, holder=holder, told=told, cancel=cancel, node=socket.gethostname())
 
     @overrides

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from archsearch.arch.parse import as_record
 from archsearch.jobs import JSON, Context, InputError, Result
 from archsearch.profile.models import architecture_model
@@ -12,11 +14,11 @@ _KEYS = ("arch", "runtime", "protocol", "assignment")
 
 
 def profile(spec: JSON, context: Context) -> Result:
-    """Measure an architecture. The metrics are a `Profile` as JSON.
+    """Measure an architecture. The metrics are a `Profile` as JSON; ``assignment`` is beside it where the best was looked for.
 
     ``spec``: ``arch`` (JSON of an Architecture: nothing else is taken, since a stored spec must not run code), and perhaps
     ``runtime`` (default "pytorch"), ``protocol`` (some of the `Settings`; threads and seed are the job's by default) and
-    ``assignment`` (a backend for each operation).
+    ``assignment``: a backend for each operation, or how to look for the best (see ``archsearch.profile.assignment.best``).
 
     Raises:
         InputError: the spec is wrong, the runtime cannot be used, or the architecture cannot be measured with it.
@@ -24,12 +26,13 @@ def profile(spec: JSON, context: Context) -> Result:
     """
     record = as_record(spec, "profile", _KEYS, optional=_KEYS[1:])
     given = {"threads": context.threads, "seed": context.job.seed, **(record.get("protocol") or {})}
+    model, runtime = architecture_model(record["arch"]), record.get("runtime") or "pytorch"
     assignment = record.get("assignment")
-    subject = Subject(
-        architecture_model(record["arch"]),
-        record.get("runtime") or "pytorch",
-        None if assignment is None else tuple(assignment),
-    )
+    if isinstance(assignment, Mapping):
+        from archsearch.profile.assignment.best import Wanted, best_assignment
+
+        return Result(best_assignment(model, runtime, Settings.from_json(given), Wanted.from_json(assignment), context))
+    subject = Subject(model, runtime, None if assignment is None else tuple(assignment))
 
     def watch(step: Step) -> None:
         context.report(phase=step.phase, step=step.done, steps=step.total)

@@ -175,6 +175,8 @@ def _rows(point: Point, seconds: float, chosen: str) -> Iterator[list[str]]:
     for name, figure in (point.metrics.get("measured") or {}).items():
         ends = f"{quantity(figure['low'])} to {quantity(figure['high'])}{', noisy' if figure['noisy'] else ''}"
         yield [cost_label(name), f"{quantity(figure['value'])} ({ends})"]
+    for device, assigned in (point.metrics.get("assignments") or {}).items():
+        yield [f"backends on {device}", assigned["words"]]
     best, epochs = number(point, "best_epoch"), number(point, "epochs")
     if epochs is not None:
         yield ["epochs", f"{epochs:g}" + (f" (best: {best:g})" if best is not None else "")]

@@ -38,7 +38,8 @@ COLUMNS = (
 def tsv(points: Iterable[Point]) -> str:
     """The points as tab-separated text with a header, one line each; what is not known is empty. top1 is a share.
 
-    What devices have measured comes last: ``latency_ms@pi4``, the ends of its 95 % interval and whether it is noisy (1 or 0).
+    What devices have measured comes last: ``latency_ms@pi4``, the ends of its 95 % interval and whether it is noisy (1 or 0);
+    ``backends@pi4`` says in words what ran the operations, where that was chosen.
     """
     out = io.StringIO()
     rows = [_row(point) for point in points]
@@ -63,6 +64,7 @@ def _row(point: Point) -> dict[str, JSON]:
     for name, figure in (metrics.get("measured") or {}).items():
         row |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
         row[f"{name}_noisy"] = int(figure["noisy"])
+    row |= {f"backends@{device}": chosen["words"] for device, chosen in (metrics.get("assignments") or {}).items()}
     return row
 
 

@@ -119,12 +119,15 @@ class RunState:
 
     def _measured(self, job: Job) -> dict[str, JSON]:
         """What devices have told of a point: figures by objective, their intervals in ``measured``, and ``unmeasured``: why
-        there is none, by objective."""
+        there is none, by objective. ``assignments``, by device: the backends that it was measured with, if they were chosen.
+        """
         found: dict[str, JSON] = {}
-        for _, answer in self._answers.all_of(job.spec.get("hash", ""), list(self._devices)):
+        for device, answer in self._answers.all_of(job.spec.get("hash", ""), list(self._devices)):
             found |= {name: figure.value for name, figure in answer.figures.items()}
             found.setdefault("measured", {}).update({name: figure.to_json() for name, figure in answer.figures.items()})
             found.setdefault("unmeasured", {}).update({} if answer.again else answer.lacking)
+            if (choice := answer.choice) is not None:
+                found.setdefault("assignments", {})[device] = {**choice.to_json(), "words": str(choice)}
         return found
 
     def profiles(self, point: int) -> list[Mapping[str, JSON]]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from listed_run import until
 from small_run import history, small
 
 from archsearch import api
+from archsearch.cli.driving import show_end
 from archsearch.cluster.simulated import SimulatedExecutor
 from archsearch.frontier import pareto_front
 from archsearch.jobs import EventKind, InputError, Stage
@@ -42,6 +44,12 @@ def shown(run):
     return {name: sorted(entry["id"] for entry in about["frontier"]) for name, about in run.summary()["measurements"].items()}
 
 
+def page_data(run):
+    """What report.html knows."""
+    page = (run.path / "report.html").read_text()
+    return json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+
+
 def sources(run):
     """Stage and parent of what each job was made for, by job."""
     return {id_: (record.job.stage, record.job.parent) for id_, record in run.state.jobs.items()}
@@ -50,7 +58,8 @@ def sources(run):
 # -------------------------------------------------------------------------------------------------------------- simulated
 @pytest.mark.parametrize("slots", [1, 6])
 def test_a_simulated_search_keeps_a_frontier_for_each_device(tmp_path, slots):
-    config = small(**{**TWO_DEVICES, "search": {**TWO_DEVICES["search"], "max_hull_points": 20}})
+    wanted = {"assignment": "best"} if slots == 6 else {}
+    config = small(**{**TWO_DEVICES, "search": {**TWO_DEVICES["search"], "max_hull_points": 20}, "profile": wanted})
     done = simulate(config, slots=slots, run_dir=tmp_path / "run")
     run, again = done.run, simulate(config, slots=slots, run_dir=tmp_path / "again").run
     assert [event[1:] for event in history(run.path)][2:] == [event[1:] for event in history(again.path)][2:]
@@ -65,9 +74,10 @@ def test_a_simulated_search_keeps_a_frontier_for_each_device(tmp_path, slots):
     columns = header.split("\t")
     first = dict(zip(columns, lines[0].split("\t"), strict=True))
     assert float(first[f"{TWO}_low"]) < float(first[TWO]) < float(first[f"{TWO}_high"]) and first[f"{TWO}_noisy"] == "0"
+    assert (f"backends@{TWO[11:]}" in first) == bool(wanted)
+    assert all(set(point.metrics.get("assignments", ())) == ({"one", "two"} if wanted else set()) for point in run.points())
     assert (run.path / "device_frontiers.png").read_bytes().startswith(b"\x89PNG")
-    page = (run.path / "report.html").read_text()
-    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    data = page_data(run)
     drawn = {each["name"]: sorted(p["id"] for p in each["points"] if p["front"]) for each in data["devices"]}
     assert drawn == fronts(run) and [each["label"] for each in data["devices"]] == [
         "latency on one (ms)",
@@ -119,7 +129,7 @@ def test_a_lost_device_is_waited_for_only_at_the_end_and_only_so_long(tmp_path):
     assert 1800 <= made[0].now() < 2400 and sum(run.summary()["jobs"][state] for state in ("running", "queued")) == 0
 
 
-def test_a_search_that_can_do_nothing_without_its_device_ends_too(tmp_path):
+def test_a_search_that_can_do_nothing_without_its_device_ends_too(tmp_path, capsys):
     """Its cost is measured on the device that is gone: after the seeds there is nothing to grow."""
     config = small(search={"cost": TWO, "objectives": []}, devices=TWO_DEVICES["devices"])
     run = api.search(
@@ -128,6 +138,9 @@ def test_a_search_that_can_do_nothing_without_its_device_ends_too(tmp_path):
     summary = run.summary()
     assert summary["state"] == "done" and summary["points"] == 2 and not run.state.jobs[1].failure
     assert summary["reason"].startswith("nothing is left to try; without latency_ms@two: points 1, 2")
+    show_end(run)
+    said = capsys.readouterr().out
+    assert "0 on the frontier" in said and "device_frontiers.png" in said and "best model" not in said
 
 
 # ------------------------------------------------------------------------------------------------------------------ inline
@@ -157,6 +170,41 @@ def test_for_real_on_this_machine(tmp_path, monkeypatch):
     assert [point.metrics[ONE] for point in more.points()][1] == points[1].metrics[ONE]
 
 
+def test_with_the_best_assignment_for_real_on_this_machine_and_through_a_kill(tmp_path, monkeypatch):
+    """The device's process is killed once it has tried an assignment: the next attempt goes on from there."""
+    locks, killed = tmp_path / "locks", []
+    locks.mkdir()
+    monkeypatch.setenv("ARCHSEARCH_DEVICE_LOCKS", str(locks))
+
+    def kill():
+        until(lambda: [*tmp_path.glob("run/checkpoints/*/1.ckpt")], 250, "something was tried")
+        killed.extend(each for each in psutil.Process().children() if "archsearch.cluster.device_child" in each.cmdline())
+        killed[0].kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    knobs = {"launches": 1, "rounds": 1, "runs": 3, "seconds": 0, "warmup": 0.05, "memory_runs": 0, "patience": 0}
+    wanted = {"estimator": "random", "budget": 2, "backends": ["onednn", "native"]}
+    config = small(
+        search={"cost": ONE, "max_hull_points": 1, "test_frontier": False},
+        devices={"one": {}},
+        profile={"protocol": {**knobs, "repeats": 0}, "assignment": wanted},
+    )
+    run = api.search(config, run_dir=tmp_path / "run")
+    killer.join()
+    (told,) = (record for record in run.state.jobs.values() if record.job.stage is Stage.PROFILE)
+    about = told.metrics["assignment"]
+    assert told.attempts == 2 and not killed[0].is_running() and about["resumed"] >= 1 and about["tried"] == 3
+    assert about["rule"] == {**wanted, "mode": "name", "objective": "latency_ms", "limits": []}
+    (point,) = run.points()
+    chosen = point.metrics["assignments"]["one"]
+    assert chosen["tried"] == 3 and chosen["backends"] == about["backends"]
+    if about["backends"] is not None:
+        assert set(about["backends"].values()) <= {"onednn", "native"} and len(about["operations"]) > len(about["backends"])
+    assert "backends@one" in (run.path / "full_pool.tsv").read_text().splitlines()[0].split("\t")
+    assert ["backends on one", chosen["words"]] in page_data(run)["points"][0]["rows"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -167,6 +215,13 @@ def test_for_real_on_this_machine(tmp_path, monkeypatch):
         ({"profile": {"work": "walk"}}, "no work is called 'walk'"),
         ({"profile": {"protocol": {"runs": 0}}}, "runs = 0: expected a whole number from 1"),
         ({"profile": {"protocol": {"threads": 4}}}, "devices.NAME.threads says it"),
+        ({"profile": {"assignment": "bset"}}, 'profile.assignment is "bset", which is not allowed. Did you mean best?'),
+        ({"profile": {"assignment": {"estimator": "hlpz"}}}, "no estimator is called 'hlpz'. Did you mean 'hlps'?"),
+        ({"profile": {"assignment": {"backends": ["native", "cuda"]}}}, "'pytorch' of device one has no backend 'cuda' here"),
+        (
+            {"profile": {"assignment": "best", "runtimes": {"two": "pytorch-compile"}}},
+            "'pytorch-compile' of device two has one backend here: there is nothing to choose",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_starts(changes, words, tmp_path):

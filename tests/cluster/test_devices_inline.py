@@ -107,6 +107,9 @@ def test_the_time_limit_ends_a_job_with_all_that_it_started(run, tmp_path):
 def test_a_job_leaves_when_it_is_asked_to(run):
     done = run(job(seconds=60), lambda progress: progress.data.get("step", 0) > 3)
     assert done.outcome.kind is FailureKind.INTERRUPTED and done.seconds < 50
+    looks = []
+    before = run(job(seconds=60), lambda progress: looks.append(progress) or len(looks) > 1)
+    assert (before.outcome.kind, before.outcome.message) == (FailureKind.INTERRUPTED, "it had not begun")
 
 
 def test_a_lock_that_another_process_holds_is_said_and_waited_for(run, locks):

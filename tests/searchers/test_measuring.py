@@ -219,14 +219,25 @@ def test_the_same_architecture_is_measured_once_however_often_it_is_trained():
     assert len(bench.profiles) == 2 * len(hashes)
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_what_an_earlier_run_measured_counts_once_the_device_has_told_that_it_is_the_same(same):
+@pytest.mark.parametrize(
+    ("then", "now", "same"),
+    [
+        ({}, {}, True),
+        ({"protocol": 0}, {}, False),
+        ({"assignment": {"rule": {"budget": 20}, "tried": 3}}, {"assignment": {"rule": {"budget": 20}}}, True),
+        ({"assignment": {"rule": {"budget": 20}}}, {"assignment": {"rule": {"budget": 5}}}, False),
+        ({"assignment": {"rule": {"budget": 20}}}, {}, False),  # of the best assignments, and of the library's own choice
+        ({}, {"assignment": {"rule": {"budget": 20}}}, False),
+    ],
+)
+def test_what_an_earlier_run_measured_counts_once_the_device_has_told_that_it_is_the_same(then, now, same):
     searcher = random({"jobs": 2}, **ON_BOTH)
     bench, archs = Lab(searcher), searcher.seeds[:6]
+    bench.answer = lambda job: profile(job, **now)
     for number, arch in enumerate(archs, 1):
         job = Job(number, Stage.SEED_TRAINED, "train", {"arch": arch.to_json(), "hash": arch.hash}, 0)
         asked = [Job(0, Stage.PROFILE, "profile", {"arch": arch.to_json()}, 0, queue=f"device:{name}") for name in "ab"]
-        before = [profile(each, **({} if same else {"protocol": 0})) for each in asked]
+        before = [profile(each, **then) for each in asked]
         origin = {"run": "before", "id": "0", "point": number}
         bench.emit(EventKind.IMPORTED, number, {"job": job.to_json(), **outcome(job), "measured": before, "origin": origin})
     assert not searcher.pool.points, "nobody knows yet what the devices are"

@@ -11,7 +11,7 @@ from typing import Any
 
 from overrides import overrides
 
-from archsearch.jobs import ArchsearchError, InputError
+from archsearch.jobs import ArchsearchError, InputError, Interrupted
 from archsearch.profile.assignment.encoding import Encoding
 from archsearch.profile.assignment.estimator import Estimator
 from archsearch.profile.assignment.evaluation import Evaluation, contenders, front
@@ -40,7 +40,7 @@ class Problem(ABC):
         """Measure an assignment.
 
         Raises:
-            DeviceGone: the estimation stops, and can go on later.
+            DeviceGone, Interrupted: the estimation stops, and can go on later.
             Exception: any other is this assignment's: it is recorded as one that cannot run, and the next one follows.
         """
 
@@ -108,7 +108,7 @@ def assign(
     budget: int,
     *,
     seed: int = 0,
-    log: Path | None = None,
+    log: Path | Log | None = None,
     measure_again: bool = True,
     watch: Watch = lambda evaluation, where: None,
 ) -> Estimation:
@@ -116,19 +116,20 @@ def assign(
 
     Args:
         estimator: its name in ``registry.ESTIMATORS``.
-        log: a file in which each evaluation is recorded at once; where it exists, the estimation goes on from it.
+        log: a file in which each evaluation is recorded at once; where it exists, the estimation goes on from it. Or a log
+            that was opened for this very estimation.
         measure_again: measure what may be on the front a second time at the end, if the problem measures at all.
         watch: told each new evaluation.
 
     Raises:
         InputError: bad input; nothing was evaluated.
-        DeviceGone: as the problem says; what was evaluated is in the log.
+        DeviceGone, Interrupted: as the problem says; what was evaluated is in the log.
     """
     if budget < 1:
         raise InputError(f"the budget is {budget}; expected at least 1 assignment")
     asks = make_estimator(estimator, problem.encoding, seed)
     header = header_of(problem.encoding, estimator, seed, problem.source)
-    with open_log(log, header) if log is not None else nullcontext() as record:
+    with open_log(log, header) if isinstance(log, Path) else nullcontext(log) as record:
         before: Sequence[Evaluation] = record.first if record is not None else ()
         for evaluation in before:
             asks.tell(evaluation)
@@ -150,7 +151,7 @@ def _evaluated(problem: Problem, id_: int) -> Evaluation:
         if found.id != id_:
             raise RuntimeError(f"asked for assignment {id_}, the answer is about {found.id}")
         return found
-    except DeviceGone:
+    except (DeviceGone, Interrupted):
         raise
     except Exception as error:
         return Evaluation(id_, error=f"{type(error).__name__}: {error}"[:500])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from overrides import overrides
 
@@ -14,7 +15,7 @@ from archsearch.profile.graph import Described
 from archsearch.profile.measurement import Profile
 from archsearch.profile.models import Model
 from archsearch.profile.process import ChildFault
-from archsearch.profile.protocol import PROTOCOL, describe, device_environment, measure
+from archsearch.profile.protocol import PROTOCOL, Watch, describe, device_environment, measure
 from archsearch.profile.settings import Failed, Settings, Subject
 
 
@@ -23,6 +24,8 @@ class ModelProblem(Problem):
 
     Args:
         backends: in the order of the digits; None takes all that the runtime has here.
+        memory: whether it is part of what an assignment is worth. Without it all have the same, and no process measures it.
+        watch: told of every step of a measurement; what it raises ends the measurement and passes.
 
     Raises:
         InputError: the runtime cannot be used, the model does not load, or there is no such backend.
@@ -35,9 +38,15 @@ class ModelProblem(Problem):
         backends: Sequence[str] | None = None,
         mode: Mode = "name",
         settings: Settings | None = None,
+        *,
+        memory: bool = True,
+        watch: Watch | None = None,
     ) -> None:
         self.model, self.runtime, self.settings = model, runtime, settings or Settings()
-        if self.settings.memory_runs < 1:
+        self.memory, self.watch = memory, watch
+        if not memory:
+            self.settings = replace(self.settings, memory_runs=0)
+        elif self.settings.memory_runs < 1:
             raise InputError("memory_runs is 0; expected at least 1: an assignment's memory is half of what it is worth")
         self.described = described = describe(model, runtime, self.settings)
         self.fingerprint, self.environment = device_environment(runtime, self.settings)
@@ -60,10 +69,10 @@ class ModelProblem(Problem):
         if rest:
             subjects = [Subject(self.model, self.runtime, self.encoding.backends_of(id_)) for id_ in rest]
             try:
-                measured = measure(subjects, self.settings)
+                measured = measure(subjects, self.settings, watch=self.watch)
             except ChildFault as error:
                 raise DeviceGone(f"nothing can be measured here any more: {error}") from error
-            found |= {id_: _evaluation(id_, each) for id_, each in zip(rest, measured, strict=True)}
+            found |= {id_: self._evaluation(id_, each) for id_, each in zip(rest, measured, strict=True)}
         return [found[id_] for id_ in ids]
 
     def _unsupported(self, id_: int) -> Evaluation | None:
@@ -73,6 +82,16 @@ class ModelProblem(Problem):
                 name = self.described.graph.nodes[node].name
                 return Evaluation(id_, error=f"unsupported: operation {node} ({name}) does not run on {backend}")
         return None
+
+    def _evaluation(self, id_: int, found: Profile | Failed) -> Evaluation:
+        if isinstance(found, Failed):
+            return Evaluation(id_, error=f"{found.kind}: {found.message}"[:500])
+        time, memory = found.latency, found.run_memory
+        if not self.memory:
+            return Evaluation(id_, time.median, 0.0, (time.low, time.high))
+        if memory is None:
+            return Evaluation(id_, error="error: its memory could not be measured")
+        return Evaluation(id_, time.median, memory.median, (time.low, time.high), (memory.low, memory.high))
 
 
 def encoding_of(described: Described, backends: Sequence[str] | None, runtime: str, mode: Mode) -> Encoding:
@@ -86,12 +105,3 @@ def encoding_of(described: Described, backends: Sequence[str] | None, runtime: s
         there = ", ".join(described.backends)
         raise InputError(f"the runtime {runtime!r} has no backend {unknown[0]!r} here; it has {there}")
     return encode(described.graph, chosen, mode)
-
-
-def _evaluation(id_: int, found: Profile | Failed) -> Evaluation:
-    if isinstance(found, Failed):
-        return Evaluation(id_, error=f"{found.kind}: {found.message}"[:500])
-    time, memory = found.latency, found.run_memory
-    if memory is None:
-        return Evaluation(id_, error="error: its memory could not be measured")
-    return Evaluation(id_, time.median, memory.median, (time.low, time.high), (memory.low, memory.high))

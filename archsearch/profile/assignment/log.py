@@ -6,10 +6,12 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from overrides import overrides
 
 from archsearch.jobs import JSON, InputError
 from archsearch.profile.assignment.encoding import Encoding
@@ -29,8 +31,32 @@ class Log:
 
     def append(self, evaluation: Evaluation, *, again: bool = False) -> None:
         """Record one; durable when this returns."""
-        data = evaluation.to_json()
-        _write(self._file, {"again": data} if again else data)
+        self._write(_line({"again": evaluation.to_json()} if again else evaluation.to_json()))
+
+    def _write(self, line: bytes) -> None:
+        self._file.write(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+class KeptLog(Log):
+    """A log that has no file of its own: whoever keeps it is given all of it after each evaluation.
+
+    Args:
+        content: what was kept before; of another estimation (the device has become another, say) it is dropped.
+        keep: durable when it returns.
+    """
+
+    def __init__(self, content: bytes | None, header: dict[str, JSON], keep: Callable[[bytes], None]) -> None:
+        self._content, self._keep = _line(header), keep
+        if content is not None and content.startswith(self._content):
+            self._content = content
+        self.first, self.again = _read(Path("checkpoint"), self._content, header)
+
+    @overrides
+    def _write(self, line: bytes) -> None:
+        self._content += line
+        self._keep(self._content)
 
 
 @contextmanager
@@ -59,11 +85,11 @@ def open_log(path: Path, header: dict[str, JSON]) -> Iterator[Log]:
         whole = content[: content.rfind(b"\n") + 1]
         if not whole and content and not json.dumps({"format": FORMAT}).encode().startswith(content[:12]):
             raise InputError(f"{path} is not an assignment log, and was left as it is")
-        log = _read(path, whole, header, file)
+        log = Log(file, *_read(path, whole, header))
         if len(whole) < len(content):
             file.truncate(len(whole))
         if not whole:
-            _write(file, header)
+            log._write(_line(header))
         yield log
 
 
@@ -74,7 +100,8 @@ def header_of(encoding: Encoding, estimator: str, seed: int, source: str) -> dic
     return {"format": FORMAT, "model": model, "source": source, "estimator": estimator, "seed": seed}
 
 
-def _read(path: Path, content: bytes, header: dict[str, JSON], file: IO[bytes]) -> Log:
+def _read(path: Path, content: bytes, header: dict[str, JSON]) -> tuple[list[Evaluation], list[Evaluation]]:
+    """First and second measurements."""
     first: list[Evaluation] = []
     again: list[Evaluation] = []
     for number, line in enumerate(content.splitlines(), 1):
@@ -90,7 +117,7 @@ def _read(path: Path, content: bytes, header: dict[str, JSON], file: IO[bytes]) 
             raise
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(f"{path}, line {number}, is damaged ({error}); nothing was changed") from error
-    return Log(file, first, again)
+    return first, again
 
 
 def _same(path: Path, found: dict[str, Any], wanted: dict[str, JSON]) -> None:
@@ -101,7 +128,5 @@ def _same(path: Path, found: dict[str, Any], wanted: dict[str, JSON]) -> None:
         raise InputError(f"{path} is of another estimation: {'; '.join(different)}. Give it another file.")
 
 
-def _write(file: IO[bytes], data: dict[str, JSON]) -> None:
-    file.write((json.dumps(data) + "\n").encode())
-    file.flush()
-    os.fsync(file.fileno())
+def _line(data: dict[str, JSON]) -> bytes:
+    return (json.dumps(data) + "\n").encode()
