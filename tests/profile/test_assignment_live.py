@@ -68,9 +68,9 @@ def test_processes_that_do_not_start_are_no_fault_of_the_assignment(monkeypatch:
     problem.described = Described(graph, ("onednn",), (frozenset({"onednn"}),))
     problem.encoding = encoding_of(problem.described, None, "pytorch", "name")
     problem.model, problem.runtime, problem.settings = Model("function", "x:y", "x"), "pytorch", SHORT
-    problem.source = "nowhere"
+    problem.source, problem.memory, problem.watch = "nowhere", True, None
 
-    def gone(*_: object) -> None:
+    def gone(*_: object, **__: object) -> None:
         raise ChildFault("died", "no memory for a process")
 
     monkeypatch.setattr(live, "measure", gone)
