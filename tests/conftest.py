@@ -19,6 +19,9 @@ if "RAY_AUTH_MODE" not in os.environ:
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+# What is measured here is no answer to anybody else's question.
+if "ARCHSEARCH_CACHE" not in os.environ:
+    os.environ["ARCHSEARCH_CACHE"] = tempfile.mkdtemp(prefix="archsearch-test-cache-")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 

@@ -22,7 +22,7 @@ from archsearch.profile.graph import Described
 from archsearch.profile.measurement import Measurement, Profile
 from archsearch.profile.models import NO_ONNX, Model
 from archsearch.profile.process import Child, ChildFault
-from archsearch.profile.runtimes import runtime
+from archsearch.profile.runtimes import Runtime, runtime
 from archsearch.profile.sampling import width
 from archsearch.profile.settings import Failed, Settings, Subject
 from archsearch.profile.taken import Taken
@@ -69,14 +69,14 @@ def measure(
         ChildFault: measuring processes do not even start.
     """
     settings = settings or Settings()
-    packages = {name: runtime(name).packages for name in {subject.runtime for subject in subjects}}
+    used = {name: runtime(name) for name in {subject.runtime for subject in subjects}}
     for subject in subjects:
         _check(subject.model)
     cores = machine.choose_cores(settings.threads)
     work = _Measuring(tuple(subjects), settings, cores, watch or (lambda step: None), powercap)
     work.time_all()
     work.memory_all()
-    return [work.result(number, packages[subject.runtime]) for number, subject in enumerate(subjects)]
+    return [work.result(number, used[subject.runtime]) for number, subject in enumerate(subjects)]
 
 
 def describe(model: Model, runtime_name: str, settings: Settings | None = None) -> Described:
@@ -107,8 +107,12 @@ def device_environment(runtime_name: str, settings: Settings | None = None) -> t
     """
     settings = settings or Settings()
     cores = machine.choose_cores(settings.threads)
-    found = machine.environment(runtime(runtime_name).packages, settings.threads, cores)
+    found = _environment(runtime(runtime_name), settings, cores)
     return machine.fingerprint(found), found
+
+
+def _environment(used: Runtime, settings: Settings, cores: Sequence[int]) -> dict[str, JSON]:
+    return machine.environment(used.packages, settings.threads, cores) | used.hardware()
 
 
 def _check(model: Model) -> None:
@@ -265,13 +269,13 @@ class _Measuring:
             self.patience -= time.monotonic() - start
 
     # ------------------------------------------------------------------------------------------------------------ result
-    def result(self, number: int, packages: Sequence[str]) -> Profile | Failed:
+    def result(self, number: int, used: Runtime) -> Profile | Failed:
         if number in self.failed:
             return self.failed[number]
         about: dict[str, JSON] = {
             "repeats": self.rounds,
             "others_share": max(self.others, default=None),
             "settings": self.settings.to_json(),
-            "environment": machine.environment(packages, self.settings.threads, self.cores),
+            "environment": _environment(used, self.settings, self.cores),
         }
         return self.taken[number].profile(self.subjects[number].runtime, PROTOCOL, self.memory[number], about)

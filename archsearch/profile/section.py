@@ -26,6 +26,9 @@ class ProfileSection(Section):
         description="once nothing but measurements is left to do and no device has given a sign of life for so long, the "
         "search ends without those that are missing; archsearch resume asks for them again",
     )
+    cache: bool = Field(
+        True, description="take what an earlier run has measured on the very same device, if the device has kept it"
+    )
     work: str = Field("profile", description="the registered work that measures; it gives what archsearch.profile's does")
 
     @field_validator("protocol")
@@ -49,4 +52,5 @@ class ProfileSection(Section):
 
     def spec(self, device: str) -> dict[str, JSON]:
         """What a measurement's job says besides the architecture."""
-        return {"runtime": self.runtime_of(device), "protocol": dict(self.protocol)}
+        fresh = {} if self.cache else {"cache": False}
+        return {"runtime": self.runtime_of(device), "protocol": dict(self.protocol), **fresh}

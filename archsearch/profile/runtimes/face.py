@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from archsearch.jobs import InputError
+from archsearch.jobs import JSON, InputError
 from archsearch.profile.environment import installed
 from archsearch.profile.graph import Graph, Operation
 from archsearch.profile.models import Loaded
@@ -61,6 +61,10 @@ class Runtime(ABC):
         if lacking := [package for package in self.packages if installed(package) is None]:
             how = f"pip install 'archsearch[{self.extra}]'" if self.extra else f"pip install {' '.join(lacking)}"
             raise InputError(f"the runtime {self.name!r} needs {', '.join(lacking)}, not installed here: {how}")
+
+    def hardware(self) -> dict[str, JSON]:
+        """What it runs on besides the processor: part of the fingerprint. Starts nothing."""
+        return {}
 
     @abstractmethod
     def settle(self, threads: int) -> None:
