@@ -60,7 +60,9 @@ def command(
         float, typer.Option(help="Longest wait in all for others to end and the machine to cool, in s.")
     ] = 20.0,
     seed: Annotated[int, typer.Option(help="Of the order in which models take turns.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure all of them, side by side, whatever the cache has.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure all of them, side by side; the cache is neither asked nor told.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure how long a model takes and how much memory it needs, on this machine or a device.

@@ -6,6 +6,7 @@ Whoever waits is told for what; nothing is given up for being away, and Ctrl-C e
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -23,7 +24,7 @@ from archsearch.jobs import JSON, Completion, Failure, FailureKind, InputError, 
 from archsearch.profile.assignment.driver import DeviceGone
 from archsearch.profile.bench import Bench, Description, Here
 from archsearch.profile.graph import Described
-from archsearch.profile.measurement import Measurement, Profile
+from archsearch.profile.measurement import Profile
 from archsearch.profile.models import Model
 from archsearch.profile.protocol import Step, Watch
 from archsearch.profile.settings import Failed, Settings, Subject
@@ -102,6 +103,8 @@ class DeviceBench(Bench):
         found = self._ask("describe", spec, settings)
         try:
             described = Described.from_json(found["described"])
+            if len(described.supported) != len(described.graph.nodes):
+                raise ValueError("not every operation has its backends")
             return Description(described, str(found["fingerprint"]), dict(found["environment"]))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             self._garbage(error)
@@ -114,10 +117,11 @@ class DeviceBench(Bench):
             return self._measure_here(subjects, settings, watch, fresh)
 
         def heard(progress: Mapping[str, JSON]) -> None:
-            if watch is not None and "phase" in progress:
-                latency = progress.get("latency")
-                measured = None if latency is None else Measurement.from_json(latency)
-                watch(Step(progress["phase"], progress["step"], progress["steps"], progress.get("subject"), measured))
+            number = progress.get("subject")
+            known = number is None or (isinstance(number, int) and 0 <= number < len(subjects))
+            step, steps = progress.get("step"), progress.get("steps")
+            if watch is not None and known and isinstance(step, int) and isinstance(steps, int) and 0 <= step <= steps > 0:
+                watch(Step(str(progress.get("phase")), step, steps, number))
 
         (runtime,) = {subject.runtime for subject in subjects}
         asked = [{"arch": subject.model.value, "assignment": subject.assignment} for subject in subjects]
@@ -191,7 +195,14 @@ class DeviceBench(Bench):
 def _result(data: Mapping[str, Any]) -> Profile | Failed:
     if "failed" in data:
         return Failed(str(data["failed"]["kind"]), str(data["failed"]["message"]))
-    return Profile.from_json(data["profile"])
+    found = Profile.from_json(data["profile"])
+    for one in (found.latency, found.load_memory, found.run_memory, found.energy):
+        values = () if one is None else (one.median, one.low, one.high, one.minimum, one.p90, one.iqr)
+        if not all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in values):
+            raise ValueError(f"{one} is no measurement")
+    if not isinstance(found.about["noisy_because"], list) or not isinstance(found.fingerprint, str):
+        raise ValueError("it lacks what it was measured on, or how")
+    return found
 
 
 def _error(name: str, failure: Failure) -> InputError | DeviceGone:

@@ -15,10 +15,11 @@ from archsearch.cluster.device_listing import list_devices
 from archsearch.cluster.device_queue import DeviceQueues
 from archsearch.cluster.devices_section import DeviceSettings, DevicesSection
 from archsearch.cluster.placement import waits_for
-from archsearch.cluster.ray_connection import connect
+from archsearch.cluster.ray_connection import connect, first_line
 from archsearch.cluster.ray_nodes import Nodes
 from archsearch.cluster.ray_task import Mailbox
 from archsearch.jobs import JSON, Completion, InputError, Job
+from archsearch.profile.assignment.driver import DeviceGone
 
 #: Seconds between two looks at a job, and after which it is said that it waits for its turn.
 LOOK_EVERY, PATIENCE = 0.3, 2.0
@@ -30,10 +31,13 @@ def visited(address: str) -> Iterator[None]:
 
     Raises:
         ArchsearchError: no cluster answers there.
+        DeviceGone: it has gone meanwhile.
     """
     connect(address, named="--address")
     try:
         yield
+    except ray.exceptions.RayError as error:
+        raise DeviceGone(f"the cluster at {address} does not answer any more: {first_line(error)}") from error
     finally:
         ray.shutdown()
 
@@ -52,7 +56,10 @@ def settings_of(name: str, configured: DevicesSection | None, say: Say) -> Devic
         known = ", ".join(sorted({*there, *(configured.names() if configured else ())})) or "none"
         raise InputError(f"no device is called {name!r} in this cluster. Known: {known}. See archsearch devices")
     if (settings := there[name].settings) is not None:
-        return DeviceSettings.model_validate(settings)
+        try:
+            return DeviceSettings.model_validate(settings)
+        except ValueError as error:  # of another version
+            raise InputError(f"how the device {name} was reached last cannot be told; say it with --config") from error
     say(f"nobody has said how the device {name} is reached (--config): it is taken to be the node that has its name")
     return DeviceSettings()
 
@@ -86,7 +93,8 @@ class OnCluster(Lane):
                         heard(progress)
                 self._tell(queues, job.id, time.monotonic() - start)
         except BaseException:
-            queues.cancel(job.id, force=True)
+            if queues.holds(job.id):
+                queues.cancel(job.id, force=True)
             raise
 
     def _tell(self, queues: DeviceQueues, job: int, waited: float) -> None:

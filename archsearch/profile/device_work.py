@@ -32,8 +32,7 @@ def profile_side_by_side(spec: JSON, context: Context) -> Result:
         subjects.append(Subject(model, record["runtime"], None if assignment is None else tuple(assignment)))
 
     def watch(step: Step) -> None:
-        latency = None if step.latency is None else step.latency.to_json()
-        context.report(phase=step.phase, step=step.done, steps=step.total, subject=step.subject, latency=latency)
+        context.report(phase=step.phase, step=step.done, steps=step.total, subject=step.subject)
 
     found = Here().measure(subjects, Settings.from_json(record["protocol"]), watch=watch, fresh=bool(record["fresh"]))
     results = [{"failed" if isinstance(each, Failed) else "profile": each.to_json()} for each in found]
