@@ -271,19 +271,6 @@ def test_a_job_that_runs_is_cancelled_or_asked_to_leave(lab, tmp_path):
     until(lambda: lab.state("two")["state"] == "ready")
 
 
-def test_the_command_line_lists_them(lab):
-    command = [sys.executable, "-c", "from archsearch.cli import main; main()", "devices", "--address"]
-    done = subprocess.run([*command, lab.cluster.address, "--json"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    beside, one, two = json.loads(done.stdout)
-    assert [row["device"] for row in (beside, one, two)] == ["beside", "one", "two"]
-    assert one["state"] == two["state"] == "ready"
-    assert one["settings"]["threads"] == 2 and two["about"]["cpus"] == os.cpu_count() and one["queue"] == {}
-    assert abs(two["seen"] - time.time()) < 60
-    done = subprocess.run([*command, "127.0.0.1:1"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and "no Ray cluster at --address = '127.0.0.1:1'" in done.stderr and not done.stdout
-
-
 #: Hardly any runs: what is measured here is not looked at.
 KNOBS = {"launches": 1, "rounds": 1, "runs": 3, "seconds": 0.0, "warmup": 0.05, "repeats": 0, "patience": 0.0, "width": 9.0}
 
@@ -330,6 +317,19 @@ def test_a_model_is_measured_there_for_somebody_without_a_run(lab, tmp_path):
         settings_of("nine", None, print)
     with pytest.raises(InputError, match="m:f runs code where it is measured, and the device two is not known to be this"):
         bench.measure([Subject(Model("function", "m:f", "m:f"))], Settings())
+
+
+def test_the_command_line_lists_them(lab):
+    command = [sys.executable, "-c", "from archsearch.cli import main; main()", "devices", "--address"]
+    done = subprocess.run([*command, lab.cluster.address, "--json"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    beside, one, two = json.loads(done.stdout)
+    assert [row["device"] for row in (beside, one, two)] == ["beside", "one", "two"]
+    assert one["state"] == two["state"] == "ready"
+    assert one["settings"]["threads"] == 2 and two["about"]["cpus"] == os.cpu_count() and one["queue"] == {}
+    assert abs(two["seen"] - time.time()) < 60
+    done = subprocess.run([*command, "127.0.0.1:1"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "no Ray cluster at --address = '127.0.0.1:1'" in done.stderr and not done.stdout
 
 
 FAR = """
