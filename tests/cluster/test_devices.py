@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,7 @@ import ray
 from listed_run import Bench, Session, until
 
 from archsearch.arch import seed_architecture
+from archsearch.cluster import device_reservation
 from archsearch.cluster.device_actor import NAMESPACE
 from archsearch.cluster.device_bench import DeviceBench
 from archsearch.cluster.device_listing import list_devices
@@ -172,13 +174,32 @@ def test_a_node_is_reserved_before_it_measures(lab, tmp_path):
     assert lab.executor.waiting() == {}
 
 
-def test_two_devices_of_one_node_reserve_it_in_turn(lab, tmp_path):
+def test_two_devices_of_one_node_reserve_it_in_turn(lab, tmp_path, monkeypatch):
     """Each holding one of its two CPUs would wait for the other without an end."""
-    log = tmp_path / "log"
     for id_, device in ((24, "one"), (25, "beside"), (26, "one"), (27, "beside")):
-        lab.executor.submit(job(id_, device, seconds=0.3, log=str(log)))
+        lab.executor.submit(job(id_, device, log=str(tmp_path / "log")))
     done = lab.ends(4)
     assert len(done) == 4 and all(isinstance(each.outcome, Result) for each in done), done
+    placement_group, deadline = device_reservation.placement_group, time.monotonic() + 40
+
+    def slowly(*arguments, **options):
+        group = placement_group(*arguments, **options)
+        time.sleep(1)  # the other one has its first CPU by then, if it may
+        return group
+
+    def wait(missing: str) -> None:
+        assert time.monotonic() < deadline, missing
+
+    def hold(device: str) -> None:
+        reservation = device_reservation.Reservation(lab.nodes["one"].node_id, device)
+        try:
+            reservation.take(wait)
+        finally:
+            reservation.release()
+
+    monkeypatch.setattr(device_reservation, "placement_group", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(hold, ("one", "beside")))
     until(lambda: ray.available_resources().get("CPU") == 3, what="nothing is left reserved")
 
 
