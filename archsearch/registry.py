@@ -127,6 +127,8 @@ WORKS: Registry[Work] = Registry(
         "petridish": "archsearch.train.work:petridish",
         "test": "archsearch.train.work:test",
         "profile": "archsearch.profile.work:profile",
+        "profile_side_by_side": "archsearch.profile.device_work:profile_side_by_side",
+        "describe": "archsearch.profile.device_work:describe",
     },
 )
 

@@ -110,12 +110,6 @@ def _measuring(config: Config) -> Measuring:
     return Measuring(section.work, specs)
 
 
-def _of_this_machine(config: Config) -> list[str]:
-    """Devices that are measured on and are no board elsewhere."""
-    named = dict.fromkeys(parse_objective(name).device for name in objectives(config))
-    return [name for name in named if config["devices"].root[name].runner == "local"]
-
-
 def load_data(config: Config, directory: str = "") -> Dataset:
     """The data set that a configuration names; ``directory`` as for ``plan``."""
     from archsearch.data import load
@@ -328,11 +322,6 @@ def open_executor(
 
         artifacts = Artifacts(root, reached=reached)
         executor: Executor = InlineExecutor(made.dataset, artifacts, devices=made.config["devices"])
-    elif cluster.address == "local" and len(named := _of_this_machine(made.config)) > 1:
-        raise InputError(
-            f"search measures on {' and '.join(named)}, devices of this one machine, and a cluster that starts here could have "
-            "each of them wait for the cores that the other holds. Set cluster.executor=inline, or name one device"
-        )
     else:
         from archsearch.cluster import ray_environment
 

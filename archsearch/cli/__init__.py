@@ -37,7 +37,7 @@ VERBS: dict[str, str] = {
     "status": "Show where a run stands: jobs, pool, frontier.",
     "devices": "List the devices of a Ray cluster that there are to measure on: state, queue, fingerprint.",
     "evaluate": "Train models of a run's frontier long and from scratch, and measure their test error over seeds.",
-    "profile": "Measure how long a model takes on this machine, and how much memory it needs.",
+    "profile": "Measure how long a model takes and how much memory it needs, here or on a device.",
     "assign": "Find which operations to run on which backend: the front of time and memory.",
     "export": "Write a trained network as ONNX and torch.export files with a model card, checked against PyTorch.",
     "pareto": "Find the recipes that are worth their cost, in a golden database or a file exported from one.",

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json as json_module
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsearch.cli.options import Json
+from archsearch.cli.options import Device, DeviceAddress, DeviceConfig, Json
 
 if TYPE_CHECKING:
     from archsearch.profile.assignment.driver import Estimation, Problem
-    from archsearch.profile.assignment.encoding import Encoding, Mode
+    from archsearch.profile.assignment.encoding import Encoding
     from archsearch.profile.assignment.evaluation import Evaluation
 
 EXAMPLES = """
 archsearch assign net.yaml --backends onednn,channels_last,native --budget 20 --resume net.jsonl
 archsearch assign net.onnx --runtime onnxruntime --backends onnxruntime,openvino --budget 16
 archsearch assign my_models:mobile_net --mode index --budget 100 --picture front.png
+archsearch assign net.yaml --device pi4 --config conf.yaml --budget 20 --resume net-on-pi4.jsonl
 archsearch assign --table mobilenetv2.json --budget 8
 archsearch assign --table mobilenetv2.json --estimator hlps --budget 16 --seed 3 --picture front.png
 archsearch assign --table mobilenetv2.json --estimator brute --json > front.json
@@ -47,7 +49,12 @@ def command(
         str | None, typer.Option(metavar="A,B[,C]", help="Backends to choose among; default: all that the runtime has here.")
     ] = None,
     runtime: Annotated[str, typer.Option(metavar="NAME", help="What runs the model: pytorch, onnxruntime, ...")] = "pytorch",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    device: Device = None,
+    conf: DeviceConfig = None,
+    address: DeviceAddress = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the runtime; default: 1, or as the device is configured.")
+    ] = None,
     estimator: Annotated[
         str,
         typer.Option(metavar="NAME", help="brute, random, hlps, nsga2 or structured, see above; or one that a plug-in adds."),
@@ -86,34 +93,50 @@ def command(
     intervals tell is measured again at the end, and those second figures are shown. From a table of all assignments the end
     also tells the regret: how much of the hypervolume of the true front is missing.
 
-    Exit codes: 0 done, 2 bad input, 3 not one assignment could run or the device is gone, 130 interrupted (see --resume).
+    With --device each assignment is a job of its own in the device's queue, where searches and others have their turns too; a
+    device that is away is waited for, visibly, until it is back or Ctrl-C. Only architectures travel: module:function is
+    measured on a device only if that is this machine (runner: local, no cluster).
+
+    Exit codes: 0 done, 2 bad input, 3 not one assignment could run, or the device failed again and again, 130 interrupted,
+    also while it waited (see --resume).
     """
+    from archsearch.cli.benches import opened
     from archsearch.jobs import InputError
     from archsearch.profile.assignment.driver import TableProblem, assign, make_estimator
     from archsearch.profile.assignment.encoding import checked_mode
     from archsearch.profile.assignment.evaluation import regret_curve
+    from archsearch.profile.assignment.live import ModelProblem
     from archsearch.profile.assignment.picture import check_picture, draw
     from archsearch.profile.assignment.tables import read_table, source_of
+    from archsearch.profile.models import read_model
+    from archsearch.profile.settings import Settings
 
     if (model is None) == (table is None):
         raise InputError("expected a MODEL to measure or --table RECORDED.json to look up, one of them")
     wanted_mode = None if mode is None else checked_mode(mode)
     if picture is not None:
         check_picture(picture)
+    if table is not None and device is not None:
+        raise InputError("--table measures nothing, so there is nothing for --device to do")
     everything: list[Evaluation] = []
     problem: Problem
-    if table is not None:
-        recorded = read_table(table, partial=partial)
-        if wanted_mode not in (None, recorded.encoding.mode):
-            raise InputError(f"--mode {mode}: {table} was recorded in mode {recorded.encoding.mode}; leave --mode away")
-        problem = TableProblem(recorded, source_of(table))
-        everything = list(recorded.evaluations.values()) if recorded.complete else []
-    else:
-        problem = _measured(str(model), runtime, backends, wanted_mode or "name", threads)
-    encoding = problem.encoding
-    wanted = min(encoding.size, budget or _default_budget(encoding.size, estimator))
-    make_estimator(estimator, encoding, seed)  # complains before anything is measured
-    with _Progress(resume) as progress:
+    with ExitStack() as stack:
+        if table is not None:
+            recorded = read_table(table, partial=partial)
+            if wanted_mode not in (None, recorded.encoding.mode):
+                raise InputError(f"--mode {mode}: {table} was recorded in mode {recorded.encoding.mode}; leave --mode away")
+            problem = TableProblem(recorded, source_of(table))
+            everything = list(recorded.evaluations.values()) if recorded.complete else []
+        else:
+            read = read_model(str(model))
+            place = stack.enter_context(opened(device, conf, address, _say))
+            settings = Settings(threads=threads or place.threads)
+            names = None if backends is None else backends.split(",")
+            problem = ModelProblem(read, runtime, names, wanted_mode or "name", settings, place.bench)
+        encoding = problem.encoding
+        wanted = min(encoding.size, budget or _default_budget(encoding.size, estimator))
+        make_estimator(estimator, encoding, seed)  # complains before anything is measured
+        progress = stack.enter_context(_Progress(resume))
         done = assign(problem, estimator, wanted, seed=seed, log=resume, watch=progress)
     curve = regret_curve(done.evaluations, everything) if any(each.feasible for each in everything) else []
     if picture is not None:
@@ -134,13 +157,8 @@ def _default_budget(size: int, estimator: str) -> int:
     return size if estimator == "brute" else max(1, min(size // 4, 100))
 
 
-def _measured(model: str, runtime: str, backends: str | None, mode: Mode, threads: int) -> Problem:
-    from archsearch.profile.assignment.live import ModelProblem
-    from archsearch.profile.models import read_model
-    from archsearch.profile.settings import Settings
-
-    names = None if backends is None else backends.split(",")
-    return ModelProblem(read_model(model), runtime, names, mode, Settings(threads=threads))
+def _say(text: str) -> None:
+    print(f"assign: {text}", file=sys.stderr, flush=True)
 
 
 class _Progress:

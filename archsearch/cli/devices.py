@@ -26,12 +26,13 @@ def command(
     ] = "auto",
     json: Json = False,
 ) -> None:
-    """List the devices of a cluster: state, queue, runs in it, fingerprint, when each was seen last.
+    """List the devices of a cluster: state, queue, runs in it, fingerprints, when each was seen last.
 
     A device is there when a node with its name has joined, by the label device=NAME or the custom resource device:NAME.
     How it is reached stands in a run's configuration, section devices. It is ready; measuring; reserving its node (jobs
     of others still run there); locked by another (cluster, on the same host); unreachable (a board that does not answer);
-    or waiting for node: its jobs wait, and nothing else waits for them.
+    or waiting for node: its jobs wait, and nothing else waits for them. A fingerprint is that of the measurements made there
+    last (with so many threads, these versions): one for each runtime that has measured.
 
     Exit codes: 0; 2: no cluster answers at that address.
     """
@@ -57,13 +58,13 @@ def _show(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("device", "state", "queue", "host", "processor", "fingerprint", "seen"):
+    for name in ("device", "state", "queue", "host", "processor", "fingerprints", "seen"):
         table.add_column(name, justify="right" if name == "queue" else "left", no_wrap=name != "processor")
     for row in rows:
         about = row["about"]
         seen = time.strftime("%m-%d %H:%M:%S", time.localtime(row["seen"])) if row["seen"] else "never"
-        cells = [row["device"], row["state"], str(sum(row["queue"].values())), row["host"], str(about.get("processor", ""))]
-        table.add_row(*cells, row["fingerprint"], seen)
+        cells = [row["device"], row["state"], str(sum(row["queue"].values())), row["host"], str(about.get("cpu", ""))]
+        table.add_row(*cells, "\n".join(f"{found} {runtime}" for runtime, found in row["fingerprints"].items()), seen)
     console = Console()
     console.print(table)
     for row in rows:

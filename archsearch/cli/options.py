@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,23 @@ Executor = Annotated[
 Server = Annotated[
     str,
     typer.Option("--address", metavar="URL", envvar="ARCHSEARCH_ADDRESS", help="The cluster's job server, http://HEAD:8265."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Measure on this device, after what others measure there; default: in this process."),
+]
+DeviceConfig = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="CONF.yaml", help="--device: a configuration that says how it is reached (devices:)."),
+]
+DeviceAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="local|auto|HOST:PORT",
+        help="--device: as in archsearch devices the cluster that has it, or local: from this process, without a cluster. "
+        "Default: as the configuration says, without one auto.",
+    ),
 ]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsearch.cli.options import Json
+from archsearch.cli.options import Device, DeviceAddress, DeviceConfig, Json
 
 if TYPE_CHECKING:
     from archsearch.profile.measurement import Measurement, Profile
@@ -26,6 +27,10 @@ archsearch profile net.yaml --runtime pytorch-compile --json > net.json
 archsearch profile net.onnx --runtime onnxruntime --threads 2
 archsearch profile my_models:mobile_net --runtime openvino
 archsearch profile my_models:mobile_net --width 0.02 --repeats 5
+archsearch profile net.yaml --fresh                                # whatever was measured of it before
+archsearch profile runs/NAME --device pi4                          # of this machine's cluster, as archsearch devices lists it
+archsearch profile net.yaml --device pi4 --config conf.yaml        # as the section devices of a configuration says
+archsearch profile net.yaml --device pi4 --config conf.yaml --address HEAD:6379
 """
 
 
@@ -42,7 +47,12 @@ def command(
     runtime: Annotated[
         str, typer.Option(metavar="NAME", help="What runs the model: pytorch, pytorch-compile, onnxruntime, openvino, ...")
     ] = "pytorch",
-    threads: Annotated[int, typer.Option(help="Threads, each on a core of its own.")] = 1,
+    device: Device = None,
+    conf: DeviceConfig = None,
+    address: DeviceAddress = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads, each on a core of its own; default: 1, or as the device is configured.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Images in an input, where the model does not bring its own.")] = 1,
     width: Annotated[float, typer.Option(help="Widest interval to take, as a share of the median; else measure again.")] = 0.05,
     repeats: Annotated[int, typer.Option(help="How often to measure again what is noisy, before it is marked so.")] = 2,
@@ -52,22 +62,33 @@ def command(
         float, typer.Option(help="Longest wait in all for others to end and the machine to cool, in s.")
     ] = 20.0,
     seed: Annotated[int, typer.Option(help="Of the order in which models take turns.")] = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure all of them, side by side; the cache is neither asked nor told.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Measure how long a model takes and how much memory it needs, on this machine.
+    """Measure how long a model takes and how much memory it needs, on this machine or a device.
 
     Time and memory are measured in processes of their own, pinned to their cores. The interval holds, with 95 % confidence,
     the median that another measurement would find: what differs from process to process is in it. A result whose interval
     stays wider than --width, or during which others held the cores, is marked noisy. Energy is measured where the processor
     has a counter.
 
-    Exit codes: 0 done (also with noisy results), 2 bad input or a model that could not be measured.
+    What was measured before of an architecture, on the same device with the same software and settings, is not measured
+    again but shown, with its date: it is kept in ~/.cache/archsearch (ARCHSEARCH_CACHE) there. Noisy results are not kept.
+
+    With --device each call waits for its turn there beside searches and others; nothing is trained on its node meanwhile. A
+    device that is away is waited for, visibly, until it is back or Ctrl-C. Only architectures travel: module:function is
+    measured on a device only if that is this machine (runner: local, no cluster).
+
+    Exit codes: 0 done (also with noisy results), 2 bad input or a model that could not be measured, 3 the device failed
+    again and again, or answers nonsense, 130 interrupted, also while it waited.
     """
-    from archsearch.profile.protocol import measure
+    from archsearch.cli.benches import opened
     from archsearch.profile.settings import Failed, Settings, Subject
 
     settings = Settings(
-        threads=threads,
+        threads=threads or 1,
         batch=batch,
         width=width,
         repeats=repeats,
@@ -77,8 +98,13 @@ def command(
         seed=seed,
     )
     subjects = [Subject(model, runtime) for text in models for model in _models(text)]
-    with _watching([subject.model.name for subject in subjects]) as watch:
-        found = measure(subjects, settings, watch=watch)
+    run = next((Path(text) for text in models if Path(text).is_dir()), None)
+    with (
+        _watching([subject.model.name for subject in subjects]) as (watch, say),
+        opened(device, conf, address, say, run=run) as place,
+    ):
+        settings = replace(settings, threads=place.threads if threads is None else threads)
+        found = place.bench.measure(subjects, settings, watch=watch, fresh=fresh)
     if json:
         rows = [
             {"model": subject.model.name, "runtime": runtime, **_outcome(one)}
@@ -136,6 +162,11 @@ def _text(name: str, found: Profile) -> str:
         rows.append(f"               of the whole process, which took {before} before the model")
     rows.append(f"  energy       {'no counter that can be read here' if found.energy is None else interval(found.energy)}")
     rows.extend(f"  noisy        {why}" for why in found.about["noisy_because"])
+    if (made := found.about.get("cached")) is not None:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(made["at"]))
+        rows.append(f"  from cache   measured on {made['host']}, {when}; --fresh measures again")
+    if warning := found.about.get("cache_warning"):
+        rows.append(f"  cache        {warning}")
     return "\n".join(rows)
 
 
@@ -145,8 +176,11 @@ def interval(one: Measurement) -> str:
 
 
 @contextmanager
-def _watching(names: list[str]) -> Iterator[Watch]:
-    """Progress on stderr: a bar on a terminal, elsewhere a line for each tenth; drawn between blocks, not during one."""
+def _watching(names: list[str]) -> Iterator[tuple[Watch, Callable[[str], None]]]:
+    """Progress on stderr: a bar on a terminal, elsewhere a line for each tenth; drawn between blocks, not during one.
+
+    The second is told what is waited for, which gets a line of its own.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -166,7 +200,7 @@ def _watching(names: list[str]) -> Iterator[Watch]:
                 shown["tenth"] = tenth
                 print(f"profile: {step.done}/{step.total} {text}", file=sys.stderr, flush=True)
 
-        yield watch
+        yield watch, lambda text: bar.console.print(f"profile: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _line(names: list[str], step: Step) -> str:

@@ -15,15 +15,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
-from ray.experimental.internal_kv import _internal_kv_put
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
 from archsearch.cluster.context import AttemptContext
-from archsearch.cluster.device_child import facts, fingerprint
 from archsearch.cluster.device_measure import Cancel, Told, measure, no_data
 from archsearch.cluster.device_reservation import Reservation
 from archsearch.cluster.device_turns import Turns
 from archsearch.cluster.devices_section import PREFIX, DeviceSettings
-from archsearch.jobs import JSON, Completion, Failure, FailureKind, Interrupted, Job
+from archsearch.jobs import JSON, Completion, Failure, FailureKind, Interrupted, Job, Result
 from archsearch.store import Artifacts
 
 #: Ray's namespace of the actors, and of what they leave behind for when they are gone.
@@ -94,8 +93,11 @@ class DeviceActor:
         self._name = name
         self._node = ray.get_runtime_context().get_node_id()
         self._host = socket.gethostname()
-        self._facts: Mapping[str, JSON] = facts()
-        self._reservation = Reservation(self._node)
+        before = self._last_word()
+        self._facts: Mapping[str, JSON] = before.get("about", {})
+        self._fingerprints: dict[str, str] = before.get("fingerprints", {})  # by runtime
+        self._settings: Mapping[str, JSON] | None = before.get("settings")  # how it was reached last
+        self._reservation = Reservation(self._node, name)
         self._turns = Turns()
         self._tasks: dict[Key, tuple[asyncio.Task[Completion], Cancel]] = {}
         self._now: Key | None = None  # whose turn it is
@@ -114,6 +116,7 @@ class DeviceActor:
             root: the run's artifact store.
             mailbox: takes signs of life; when it is gone nobody wants the result.
         """
+        self._settings = settings
         this = Job.from_json(job)
         driver = Driver(this, self._node, mailbox)
         key = (session, this.id, this.attempt)
@@ -148,8 +151,9 @@ class DeviceActor:
             try:
                 return await asyncio.to_thread(self._measure, run, job, settings, root, driver)
             finally:
-                if not self._turns.lengths():
-                    await asyncio.to_thread(self._reservation.release)
+                more = bool(self._turns.lengths())
+                if not more or self._reservation.shared:
+                    await asyncio.to_thread(self._reservation.release, again=more)
                 self._now = self._running = None
                 self._say("ready", "")
 
@@ -169,7 +173,10 @@ class DeviceActor:
         context = AttemptContext(job, no_data, Artifacts(root), driver.post, settings.torch_device, settings.threads)
         told = Told(self._say, self._take_facts, driver.begin)
         holder = f"device {self._name}, run {run}"
-        return measure(job, self._name, settings, context, holder=holder, told=told, cancel=driver.cancel, node=self._host)
+        done = measure(job, self._name, settings, context, holder=holder, told=told, cancel=driver.cancel, node=self._host)
+        if isinstance(done.outcome, Result):
+            self._take_fingerprint(done.outcome.metrics)
+        return done
 
     # ------------------------------------------------------------------------------------------------------------ state
     def _say(self, state: str, detail: str) -> None:
@@ -179,6 +186,12 @@ class DeviceActor:
 
     def _take_facts(self, about: Mapping[str, JSON]) -> None:
         self._facts = about
+
+    def _take_fingerprint(self, metrics: Mapping[str, JSON]) -> None:
+        """Of a measurement; a work may give anything."""
+        runtime, found = metrics.get("runtime"), metrics.get("fingerprint")
+        if isinstance(runtime, str) and isinstance(found, str):
+            self._fingerprints[runtime] = found
 
     def _about(self) -> dict[str, JSON]:
         return {
@@ -191,7 +204,8 @@ class DeviceActor:
             "running": self._running,
             "queue": self._turns.lengths(),
             "about": self._facts,
-            "fingerprint": fingerprint(self._facts),
+            "fingerprints": self._fingerprints,
+            "settings": self._settings,
             "seen": time.time(),
         }
 
@@ -199,3 +213,9 @@ class DeviceActor:
         """For when this actor's node is gone: when it was seen last, and what it was."""
         with contextlib.suppress(ray.exceptions.RayError, RuntimeError, OSError):
             _internal_kv_put(f"{PREFIX}{self._name}", json.dumps(self._about()), overwrite=True, namespace=NAMESPACE.encode())
+
+    def _last_word(self) -> dict[str, Any]:
+        """What this device's last actor left behind, if it had one."""
+        with contextlib.suppress(ray.exceptions.RayError, RuntimeError, OSError, ValueError):
+            return dict(json.loads(_internal_kv_get(f"{PREFIX}{self._name}", namespace=NAMESPACE.encode()) or "{}"))
+        return {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -19,7 +18,6 @@ import threading
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
@@ -37,6 +35,7 @@ from archsearch.jobs import (
     Result,
     StoreDamaged,
 )
+from archsearch.profile.environment import machine
 
 #: Seconds between two signs of life, and after the time limit at which the process ends itself: the other side should have.
 BEAT, LATE = 0.5, 15.0
@@ -170,33 +169,10 @@ def _text(payload: bytes) -> str:
     return base64.b64encode(payload).decode()
 
 
-# -------------------------------------------------------------------------------------------------------------- fingerprint
+# -------------------------------------------------------------------------------------------------------------------- facts
 def facts() -> dict[str, JSON]:
-    """What this device is and runs, as far as it can be told without loading a runtime."""
-    return {
-        "host": platform.node(),
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": os.cpu_count() or 0,
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "archsearch": version("archsearch"),
-    }
-
-
-def fingerprint(about: Mapping[str, JSON]) -> str:
-    """Sixteen hex digits that are the same as long as the facts are."""
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("model name", "Model"):  # the second on ARM boards
-                return value.strip()
-    return platform.processor()
+    """What this device is, as far as it can be told without loading a runtime: some of what a `Profile`'s fingerprint is of."""
+    return {"host": platform.node(), **machine(), "archsearch": version("archsearch")}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import ray
@@ -20,7 +20,8 @@ from archsearch.jobs import JSON
 PATIENCE = 5.0
 
 #: What is said of a device that nobody has measured on yet.
-_NEW: dict[str, Any] = {"host": "", "queue": {}, "running": None, "about": {}, "fingerprint": "", "seen": None}
+_NEW: dict[str, Any] = {"host": "", "queue": {}, "running": None, "about": {}, "fingerprints": {}}
+_NEW |= {"settings": None, "seen": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class DeviceStatus:
 
     ``state``: ready, measuring, reserving its node, locked by another, unreachable, waiting for node, or silent: its node is
     there and its actor does not answer. ``queue``: jobs that wait, by run. ``seen``: seconds since the epoch, or None: never.
+    ``fingerprints``: that of the latest measurement with each runtime, by the runtime's name; it is of the runtime too.
+    ``settings``: how the latest job reached it (`DeviceSettings`), or None.
     """
 
     device: str
@@ -38,7 +41,8 @@ class DeviceStatus:
     queue: Mapping[str, int]
     running: Mapping[str, JSON] | None
     about: Mapping[str, JSON] = field(default_factory=dict)
-    fingerprint: str = ""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, JSON] | None = None
     seen: float | None = None
 
     def to_json(self) -> dict[str, JSON]:
@@ -78,13 +82,13 @@ def list_devices() -> list[DeviceStatus]:
         left = json.loads(_internal_kv_get(f"{PREFIX}{name}", namespace=space) or "null")
         if name not in here and not (left and left["node"] in {node.id for node in Nodes().living()}):
             detail = "no living node has it: join one with `ray start --labels device=" + name + "`"
-            found.append(_status(name, {**_NEW, **(left or {}), "state": "waiting for node", "detail": detail, **_NOBODY}))
+            found.append(_status(name, {**(left or {}), "state": "waiting for node", "detail": detail, **_NOBODY}))
         elif name in actors:
-            about = {**_NEW, **(left or {}), "state": "silent", "detail": f"no answer within {PATIENCE:g} s", **_NOBODY}
+            about = {**(left or {}), "state": "silent", "detail": f"no answer within {PATIENCE:g} s", **_NOBODY}
             found.append(_status(name, about))
         else:
             host = ", ".join(here.get(name, []))
-            about = {**_NEW, **(left or {}), "host": host, "state": "ready", "detail": "not used yet", **_NOBODY}
+            about = {**(left or {}), "host": host, "state": "ready", "detail": "not used yet", **_NOBODY}
             found.append(_status(name, about))
     return found
 
@@ -94,8 +98,8 @@ _NOBODY: dict[str, Any] = {"queue": {}, "running": None}
 
 
 def _status(name: str, about: Mapping[str, Any]) -> DeviceStatus:
-    keys = ("state", "detail", "host", "queue", "running", "about", "fingerprint", "seen")
-    return DeviceStatus(name, **{key: about[key] for key in keys})
+    told = {**_NEW, **about}
+    return DeviceStatus(name, **{each.name: told[each.name] for each in fields(DeviceStatus) if each.name != "device"})
 
 
 def _actor(name: str) -> Any:

@@ -33,7 +33,13 @@ LOOK_EVERY, STALE = 1.0, 5.0
 class DeviceQueues:
     """The queues of all devices of one driver's session."""
 
-    def __init__(self, devices: DevicesSection, nodes: Nodes, root: str, mailbox: Any) -> None:
+    def __init__(self, devices: DevicesSection, nodes: Nodes, root: str, mailbox: Any, run: str = "") -> None:
+        """
+        Args:
+            root: the artifact store, as devices' nodes reach it.
+            run: whose jobs these are: runs take turns. Default: ``root``.
+        """
+        self._run = run or root
         self._devices = devices
         self._nodes = nodes
         self._root = root
@@ -71,7 +77,7 @@ class DeviceQueues:
             name = str(device_of(job))
             if name in self._ready and self._there(name):
                 settings = self._devices.of(job).model_dump(mode="json")
-                arguments = (self._session, self._root, job.to_json(), settings, self._root, self._mailbox)
+                arguments = (self._session, self._run, job.to_json(), settings, self._root, self._mailbox)
                 self._sent[self._actor(name).run.remote(*arguments)] = job
             else:
                 kept.append(job)
@@ -152,6 +158,15 @@ class DeviceQueues:
             elif job.id not in self._began and (why := self._why(name)):
                 found[job.id] = {"asked": asked, "exists": existing(_nodes_of(name, labels, nodes)), "because": why}
         return found
+
+    def ahead(self, job: int) -> int | None:
+        """How many jobs of others are at the device of a job that has not begun; None: it has begun, or nobody knows."""
+        state = self._states.get(str(device_of(self._jobs[job])))
+        if job in self._began or state is None:
+            return None
+        running = state[1]["running"]
+        others = sum(int(count) for run, count in state[1]["queue"].items() if run != self._run)
+        return others + (running is not None and running["run"] != self._run)
 
     def _why(self, name: str) -> str:
         """What a device itself waits for, or nothing."""

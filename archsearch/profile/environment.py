@@ -145,15 +145,24 @@ class EnergyCounter:
         return total / 1000 if total == total else None
 
 
+def cache_folder() -> Path:
+    """Where that is kept which may be deleted: ``ARCHSEARCH_CACHE``, or ``archsearch`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises:
+        RuntimeError: nobody knows where this user's home is.
+    """
+    named, shared = os.environ.get("ARCHSEARCH_CACHE", ""), os.environ.get("XDG_CACHE_HOME", "")
+    return Path(named or (Path(shared) if os.path.isabs(shared) else Path.home() / ".cache") / "archsearch").absolute()
+
+
 # ------------------------------------------------------------------------------------------------------------ fingerprint
-def environment(packages: Sequence[str], threads: int, cores: Sequence[int]) -> dict[str, JSON]:
-    """What decides how long a model takes here, apart from the model: the same at every call while nothing is changed."""
+def machine() -> dict[str, JSON]:
+    """What this machine is, apart from what measures on it."""
     cpu: dict[str, str] = {}
     for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
         key, _, value = line.partition(":")
         cpu.setdefault(key.strip(), value.strip())
     flags = " ".join(sorted((cpu.get("flags") or cpu.get("Features") or "").split()))
-    governors = {_text(CPUS / f"cpu{core}" / "cpufreq" / "scaling_governor") for core in cores}
     return {
         "machine": platform.machine(),
         "cpu": cpu.get("model name") or cpu.get("Model") or platform.processor(),
@@ -162,6 +171,14 @@ def environment(packages: Sequence[str], threads: int, cores: Sequence[int]) -> 
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+    }
+
+
+def environment(packages: Sequence[str], threads: int, cores: Sequence[int]) -> dict[str, JSON]:
+    """What decides how long a model takes here, apart from the model: the same at every call while nothing is changed."""
+    governors = {_text(CPUS / f"cpu{core}" / "cpufreq" / "scaling_governor") for core in cores}
+    return {
+        **machine(),
         "packages": {name: installed(name) for name in sorted(packages)},
         "threads": threads,
         "cores": list(cores),

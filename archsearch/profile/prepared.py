@@ -2,7 +2,7 @@
 
 Writing a module as ONNX takes seconds and hundreds of megabytes. It is done once for a model; the processes that measure are
 given a folder with the file, the inputs and the reference's output, and never import PyTorch. Folders lie under ``models`` of
-``ARCHSEARCH_CACHE`` (default: ``archsearch`` in ``XDG_CACHE_HOME`` or ``~/.cache``), named by a hash of all that they were made
+the cache folder, named by a hash of all that they were made
 from; what was not asked for in a week is removed when another is added.
 
 The reference of a module is PyTorch's own output; that of an ONNX file is onnxruntime's, as a whole and unoptimised.
@@ -79,8 +79,7 @@ def prepared(model: Model, used: Runtime, settings: Settings) -> Model | Failed:
 
 def cache() -> Path:
     """Where prepared models lie."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("ARCHSEARCH_CACHE") or Path(home) / "archsearch").absolute() / "models"
+    return machine.cache_folder() / "models"
 
 
 def reference_of(model: Loaded, pytorch: Callable[[], Runtime]) -> Arrays:

@@ -78,7 +78,7 @@ def measure(
     work.prepare_all(used)
     work.time_all()
     work.memory_all()
-    return [work.result(number, used[subject.runtime].packages) for number, subject in enumerate(subjects)]
+    return [work.result(number, used[subject.runtime]) for number, subject in enumerate(subjects)]
 
 
 def describe(model: Model, runtime_name: str, settings: Settings | None = None) -> Described:
@@ -112,8 +112,12 @@ def device_environment(runtime_name: str, settings: Settings | None = None) -> t
     """
     settings = settings or Settings()
     cores = machine.choose_cores(settings.threads)
-    found = machine.environment(runtime(runtime_name).packages, settings.threads, cores)
+    found = _environment(runtime(runtime_name), settings, cores)
     return machine.fingerprint(found), found
+
+
+def _environment(used: Runtime, settings: Settings, cores: Sequence[int]) -> dict[str, JSON]:
+    return machine.environment(used.packages, settings.threads, cores) | used.hardware()
 
 
 def _request(
@@ -281,13 +285,13 @@ class _Measuring:
             self.patience -= time.monotonic() - start
 
     # ------------------------------------------------------------------------------------------------------------ result
-    def result(self, number: int, packages: Sequence[str]) -> Profile | Failed:
+    def result(self, number: int, used: Runtime) -> Profile | Failed:
         if number in self.failed:
             return self.failed[number]
         about: dict[str, JSON] = {
             "repeats": self.rounds,
             "others_share": max(self.others, default=None),
             "settings": self.settings.to_json(),
-            "environment": machine.environment(packages, self.settings.threads, self.cores),
+            "environment": _environment(used, self.settings, self.cores),
         }
         return self.taken[number].profile(self.subjects[number].runtime, PROTOCOL, self.memory[number], about)

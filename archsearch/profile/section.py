@@ -97,6 +97,9 @@ class ProfileSection(Section):
         description="once nothing but measurements is left to do and no device has given a sign of life for so long, the "
         "search ends without those that are missing; archsearch resume asks for them again",
     )
+    cache: bool = Field(
+        True, description="take what an earlier run has measured on the very same device, if the device has kept it"
+    )
     work: str = Field("profile", description="the registered work that measures; it gives what archsearch.profile's does")
 
     @field_validator("protocol")
@@ -126,6 +129,8 @@ class ProfileSection(Section):
             limits: quantity, limit, and whether a value must be below it.
         """
         spec: dict[str, JSON] = {"runtime": self.runtime_of(device), "protocol": dict(self.protocol)}
+        if not self.cache:
+            spec["cache"] = False
         if self.assignment is not None:
             wanted = {"objective": objective, "limits": [list(limit) for limit in limits]}
             spec["assignment"] = {**self.assignment.model_dump(mode="json"), **wanted}

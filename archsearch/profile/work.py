@@ -6,19 +6,21 @@ from collections.abc import Mapping
 
 from archsearch.arch.parse import as_record
 from archsearch.jobs import JSON, Context, InputError, Result
+from archsearch.profile.cache import measure_cached, own_cache
 from archsearch.profile.models import architecture_model
-from archsearch.profile.protocol import Step, measure
+from archsearch.profile.protocol import Step
 from archsearch.profile.settings import Failed, Settings, Subject
 
-_KEYS = ("arch", "runtime", "protocol", "assignment")
+_KEYS = ("arch", "runtime", "protocol", "assignment", "cache")
 
 
 def profile(spec: JSON, context: Context) -> Result:
     """Measure an architecture. The metrics are a `Profile` as JSON; ``assignment`` is beside it where the best was looked for.
 
     ``spec``: ``arch`` (JSON of an Architecture: nothing else is taken, since a stored spec must not run code), and perhaps
-    ``runtime`` (default "pytorch"), ``protocol`` (some of the `Settings`; threads and seed are the job's by default) and
-    ``assignment``: a backend for each operation, or how to look for the best (see ``archsearch.profile.assignment.best``).
+    ``runtime`` (default "pytorch"), ``protocol`` (some of the `Settings`; threads and seed are the job's by default),
+    ``assignment``: a backend for each operation, or how to look for the best (see ``archsearch.profile.assignment.best``), and
+    ``cache`` (default true: an earlier measurement on this device will do; the best is looked for anew all the same).
 
     Raises:
         InputError: the spec is wrong, the runtime cannot be used, or the architecture cannot be measured with it.
@@ -37,7 +39,8 @@ def profile(spec: JSON, context: Context) -> Result:
     def watch(step: Step) -> None:
         context.report(phase=step.phase, step=step.done, steps=step.total)
 
-    found = measure([subject], Settings.from_json(given), watch=watch)[0]
+    cache = own_cache() if record.get("cache", True) else None
+    found = measure_cached([subject], Settings.from_json(given), watch=watch, cache=cache)[0]
     if isinstance(found, Failed):
         raise InputError(f"{subject.model.name}: {found.message}")
     return Result(found.to_json())

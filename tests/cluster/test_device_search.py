@@ -231,12 +231,6 @@ def test_what_does_not_fit_is_said_before_anything_starts(changes, words, tmp_pa
     assert words in str(caught.value) and not (tmp_path / "run").exists()
 
 
-def test_two_devices_of_one_machine_are_measured_without_a_cluster_and_that_is_said(tmp_path):
-    with pytest.raises(InputError, match=r"search measures on one and two, devices of this one machine.*executor=inline"):
-        api.search(small(**TWO_DEVICES, cluster={"executor": "ray"}), run_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_device_of_this_machine_without_its_runtime_is_said_with_the_extra(tmp_path, monkeypatch):
     from archsearch.profile.runtimes.pytorch import PyTorch
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -17,20 +18,28 @@ import pytest
 import ray
 from listed_run import Bench, Session, until
 
+from archsearch.arch import seed_architecture
+from archsearch.cluster import device_reservation
 from archsearch.cluster.device_actor import NAMESPACE
+from archsearch.cluster.device_bench import DeviceBench
 from archsearch.cluster.device_listing import list_devices
 from archsearch.cluster.device_queue import DeviceQueues
+from archsearch.cluster.device_visit import OnCluster, settings_of
 from archsearch.cluster.devices_section import DevicesSection
 from archsearch.cluster.placement import waits_for
 from archsearch.cluster.ray_executor import RayExecutor
 from archsearch.cluster.ray_task import Mailbox
 from archsearch.cluster.section import ClusterSection
 from archsearch.jobs import Completion, EventKind, FailureKind, InputError, Job, Resources, Result, Stage
+from archsearch.profile.cache import _key, own_cache
+from archsearch.profile.models import Model, read_model
+from archsearch.profile.protocol import device_environment
+from archsearch.profile.settings import Settings, Subject
 
-DEVICES = DevicesSection.model_validate({"one": {"threads": 2}, "two": {}})
+DEVICES = DevicesSection.model_validate({"one": {"threads": 2}, "two": {}, "beside": {}})
 
-#: How the two nodes join: one by its label, and with cores on which it trains; one by its resource, for devices alone.
-ONE = {"num_cpus": 2, "labels": {"device": "one"}}
+#: How the two nodes join: one by its label, with cores on which it trains, and another device; one for a device alone.
+ONE = {"num_cpus": 2, "labels": {"device": "one"}, "resources": {"device:beside": 1}}
 TWO = {"num_cpus": 0, "resources": {"device:two": 1}}
 
 
@@ -80,6 +89,7 @@ class Lab:
     def close(self):
         self.forget("one")
         self.forget("two")
+        self.forget("beside")
         for node in self.nodes.values():
             self.cluster.remove_node(node, allow_graceful=True)
         until(lambda: sum(node["Alive"] for node in ray.nodes()) == 1, timeout=90, what="the nodes are known to be gone")
@@ -164,6 +174,35 @@ def test_a_node_is_reserved_before_it_measures(lab, tmp_path):
     assert lab.executor.waiting() == {}
 
 
+def test_two_devices_of_one_node_reserve_it_in_turn(lab, tmp_path, monkeypatch):
+    """Each holding one of its two CPUs would wait for the other without an end."""
+    for id_, device in ((24, "one"), (25, "beside"), (26, "one"), (27, "beside")):
+        lab.executor.submit(job(id_, device, log=str(tmp_path / "log")))
+    done = lab.ends(4)
+    assert len(done) == 4 and all(isinstance(each.outcome, Result) for each in done), done
+    placement_group, deadline = device_reservation.placement_group, time.monotonic() + 40
+
+    def slowly(*arguments, **options):
+        group = placement_group(*arguments, **options)
+        time.sleep(1)  # the other one has its first CPU by then, if it may
+        return group
+
+    def wait(missing: str) -> None:
+        assert time.monotonic() < deadline, missing
+
+    def hold(device: str) -> None:
+        reservation = device_reservation.Reservation(lab.nodes["one"].node_id, device)
+        try:
+            reservation.take(wait)
+        finally:
+            reservation.release()
+
+    monkeypatch.setattr(device_reservation, "placement_group", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(hold, ("one", "beside")))
+    until(lambda: ray.available_resources().get("CPU") == 3, what="nothing is left reserved")
+
+
 def test_the_actor_killed_in_the_middle_of_a_job(lab, session, tmp_path):
     """SIGKILL: one attempt is lost, with its process; the job is told once; crashes and trainings beside it are as ever."""
     log = tmp_path / "log"
@@ -203,7 +242,7 @@ def test_a_device_node_lost_in_the_middle_of_a_job(lab, session, tmp_path):
     until(lambda: gone(measuring), timeout=20)
     until(lambda: running.bench.loop.ledger.told >= trained + 2, what="trainings go on")
     (two,) = [each for each in list_devices() if each.device == "two"]
-    assert two.state == "waiting for node" and two.fingerprint and two.seen and "--labels device=two" in two.detail
+    assert two.state == "waiting for node" and two.about["cpus"] and two.seen and "--labels device=two" in two.detail
     lab.nodes["two"] = lab.cluster.add_node(num_cpus=0, labels={"device": "two"})  # by its label now
     outcome, loop = running.end()
     assert outcome.state == "done" and sorted(loop.searcher.told) == list(range(1, 23))
@@ -253,13 +292,62 @@ def test_a_job_that_runs_is_cancelled_or_asked_to_leave(lab, tmp_path):
     until(lambda: lab.state("two")["state"] == "ready")
 
 
+#: Hardly any runs: what is measured here is not looked at.
+KNOBS = {"launches": 1, "rounds": 1, "runs": 3, "seconds": 0.0, "warmup": 0.05, "repeats": 0, "patience": 0.0, "width": 9.0}
+
+
+def test_a_model_is_measured_there_for_somebody_without_a_run(lab, tmp_path):
+    """By ``profile --device``: after what others measure; and a device that is away is waited for until Ctrl-C."""
+    net, conf = tmp_path / "net.yaml", tmp_path / "conf.yaml"
+    arch = seed_architecture((3, 8, 8), 10, cells=1, reductions=0, nodes=1, channels=4)
+    net.write_text(arch.to_yaml())
+    conf.write_text(f"data: {{name: digits}}\ncluster: {{address: '{lab.cluster.address}'}}\ndevices: {{away: {{}}}}\n")
+    command = [sys.executable, "-c", "from archsearch.cli import main; main()", "profile", str(net), "--json"]
+    short = ["--seconds", "0", "--repeats", "0", "--memory-runs", "0", "--patience", "0", "--width", "9"]
+    places = {"two": ["--address", lab.cluster.address], "away": ["--config", str(conf)]}
+    bench, model = DeviceBench(OnCluster("two", print), settings_of("two", None, print), print), read_model(str(net))
+    seen = []
+    (known,) = bench.measure([Subject(model)], Settings(**KNOBS, memory_runs=0), watch=seen.append)
+    assert seen and known.latency.median > 0 and known.fingerprint == device_environment("pytorch", Settings())[0]
+    asked = Settings(seconds=0.0, repeats=0, memory_runs=0, patience=0.0, width=9.0)
+    assert own_cache().keep(_key(Subject(model), asked, known.fingerprint), known) == ""
+    lab.executor.submit(job(51, "two", seconds=300, log=str(tmp_path / "log")))
+    lab.until(lambda: rows(tmp_path / "log"), what="another's job runs there")
+    running = {}
+    for name, place in places.items():
+        with (tmp_path / f"{name}.out").open("w") as out, (tmp_path / f"{name}.err").open("w") as err:
+            running[name] = subprocess.Popen([*command, *short, "--device", name, *place], stdout=out, stderr=err)
+    try:
+        turn = "profile: waits for its turn on device two: 1 job of others there"
+        lab.until(lambda: turn in (tmp_path / "two.err").read_text(), timeout=120)
+        lab.until(lambda: "waits for a node: asks for device away; there are" in (tmp_path / "away.err").read_text())
+        running["away"].send_signal(signal.SIGINT)
+        lab.executor.cancel(51, force=True)
+        lab.until(lambda: all(process.poll() is not None for process in running.values()), timeout=120)
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+    assert running["away"].returncode == 130 and (tmp_path / "away.out").read_text() == ""
+    assert running["two"].returncode == 0, (tmp_path / "two.err").read_text()
+    (row,) = json.loads((tmp_path / "two.out").read_text())
+    assert row["profile"]["latency"] == known.to_json()["latency"] and row["profile"]["about"]["cached"]
+    (two,) = [each for each in list_devices() if each.device == "two"]
+    assert two.fingerprints == {"pytorch": row["profile"]["fingerprint"]}
+    with pytest.raises(InputError, match=r"no device is called 'nine' in this cluster. Known: beside, one, two"):
+        settings_of("nine", None, print)
+    with pytest.raises(InputError, match="m:f runs code where it is measured, and the device two is not known to be this"):
+        bench.measure([Subject(Model("function", "m:f", "m:f"))], Settings())
+
+
 def test_the_command_line_lists_them(lab):
     command = [sys.executable, "-c", "from archsearch.cli import main; main()", "devices", "--address"]
     done = subprocess.run([*command, lab.cluster.address, "--json"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    one, two = json.loads(done.stdout)
-    assert (one["device"], two["device"]) == ("one", "two") and one["state"] == two["state"] == "ready"
-    assert one["fingerprint"] == two["fingerprint"] and one["about"]["cores"] == os.cpu_count() and one["queue"] == {}
+    beside, one, two = json.loads(done.stdout)
+    assert [row["device"] for row in (beside, one, two)] == ["beside", "one", "two"]
+    assert one["state"] == two["state"] == "ready"
+    assert one["settings"]["threads"] == 2 and two["about"]["cpus"] == os.cpu_count() and one["queue"] == {}
     assert abs(two["seen"] - time.time()) < 60
     done = subprocess.run([*command, "127.0.0.1:1"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "no Ray cluster at --address = '127.0.0.1:1'" in done.stderr and not done.stdout
@@ -317,14 +405,15 @@ from archsearch.cluster.section import ClusterSection
 from archsearch.data import DataSection, load
 from archsearch.jobs import Completion, Job, Resources, Stage
 
-devices = DevicesSection.model_validate({"here": {}})
+devices = DevicesSection.model_validate({"here": {}, "there": {"threads": 2}})
 digits = load(DataSection(name="digits", max_train=100))
-policy = ClusterSection(address="local", slots=1)
+policy = ClusterSection(address="local", slots=2)
 executor = RayExecutor(digits, sys.argv[1], resources={Stage.COMPAT: Resources()}, policy=policy, devices=devices)
 executor.submit(Job(1, Stage.COMPAT, "probe", {}, seed=1))
-executor.submit(Job(2, Stage.PROFILE, "on_device", {}, seed=1, queue="device:here"))
+for id_ in (2, 3, 4, 5):
+    executor.submit(Job(id_, Stage.PROFILE, "on_device", {}, seed=1, queue=f"device:{('here', 'there')[id_ % 2]}"))
 done = []
-while len(done) < 2:
+while len(done) < 5:
     done += [item for item in executor.wait(0.5) if isinstance(item, Completion)]
 executor.close()
 print(json.dumps({item.job: dict(item.outcome.metrics) for item in done}))
@@ -339,4 +428,4 @@ def test_a_cluster_of_this_machine_alone_has_the_devices_that_are_configured(pro
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
-    assert found["1"]["train"] == 100 and found["2"]["latency_ms"] == 1.5
+    assert found["1"]["train"] == 100 and [found[job]["threads"] for job in "2345"] == [1, 2, 1, 2]

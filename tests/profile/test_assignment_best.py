@@ -12,7 +12,8 @@ import pytest
 from archsearch.arch import seed_architecture
 from archsearch.jobs import Context, InputError, Interrupted, Job, Stage
 from archsearch.measured import QUANTITIES, read_answer
-from archsearch.profile.assignment import best, live
+from archsearch.profile import bench
+from archsearch.profile.assignment import best
 from archsearch.profile.assignment.best import SHORT, Wanted, choose
 from archsearch.profile.graph import Described, Graph, Operation
 from archsearch.profile.measurement import Measurement, Profile
@@ -47,9 +48,9 @@ class Device:
         self.memory_runs: set[int] = set()
         self.fingerprint = "f0"
         supported = tuple(frozenset(BACKENDS if node.name == "Conv2D" else BACKENDS[:2]) for node in GRAPH.nodes)
-        monkeypatch.setattr(live, "describe", lambda *_: Described(GRAPH, BACKENDS, supported))
-        monkeypatch.setattr(live, "device_environment", lambda *_: (self.fingerprint, {}))
-        monkeypatch.setattr(live, "measure", self.measure)
+        monkeypatch.setattr(bench, "describe", lambda *_: Described(GRAPH, BACKENDS, supported))
+        monkeypatch.setattr(bench, "device_environment", lambda *_: (self.fingerprint, {}))
+        monkeypatch.setattr(bench.Here, "measure", lambda _, *given, **named: self.measure(*given, **named))
         monkeypatch.setattr(best, "measure", self.measure)
 
     def measure(self, subjects: Any, settings: Any, *, watch: Any) -> list[Profile | Failed]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from profile_models import SHORT
 
 from archsearch.cli import main
 from archsearch.jobs import InputError
-from archsearch.profile.assignment import live
 from archsearch.profile.assignment.driver import DeviceGone, assign
 from archsearch.profile.assignment.live import ModelProblem, encoding_of
+from archsearch.profile.bench import Here
 from archsearch.profile.graph import Described, Graph, Operation
 from archsearch.profile.models import Model
 from archsearch.profile.process import ChildFault
@@ -62,7 +63,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (tmp_path / "log").exists()
 
 
-def test_processes_that_do_not_start_are_no_fault_of_the_assignment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_do_not_start_are_no_fault_of_the_assignment() -> None:
     problem = object.__new__(ModelProblem)
     graph = Graph((Operation("Conv2D", 10),))
     problem.described = Described(graph, ("onednn",), (frozenset({"onednn"}),))
@@ -70,9 +71,10 @@ def test_processes_that_do_not_start_are_no_fault_of_the_assignment(monkeypatch:
     problem.model, problem.runtime, problem.settings = Model("function", "x:y", "x"), "pytorch", SHORT
     problem.source, problem.memory, problem.watch = "nowhere", True, None
 
-    def gone(*_: object, **__: object) -> None:
-        raise ChildFault("died", "no memory for a process")
+    class Gone(Here):
+        def measure(self, *_: object, **__: object) -> NoReturn:
+            raise ChildFault("died", "no memory for a process")
 
-    monkeypatch.setattr(live, "measure", gone)
+    problem.bench = Gone()
     with pytest.raises(DeviceGone, match="no memory for a process"):
         assign(problem, "brute", 1)

@@ -24,6 +24,14 @@ def net(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one for each test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ARCHSEARCH_CACHE", str(folder))
+    return folder
+
+
 def archsearch(*words: object) -> int:
     with pytest.raises(SystemExit) as left:
         main([str(word) for word in words])
@@ -39,7 +47,7 @@ def test_what_is_measured_is_shown_with_its_interval(net, tmp_path, monkeypatch,
     assert "latency      2 ms  [2, 2" in out and "p90 2.5 ms, 60 runs" in out and "peak running 1.4" in out
     assert out.count("noisy") == 1 and "others held its cores for 30.0% of the time" in out
     assert "time of 1c 0r 1n 4ch" in err and "memory of m:f: 2 ms  [2, 2" in err
-    assert archsearch(*words, "--json") == 0
+    assert archsearch(*words, "--json", "--fresh") == 0
     first, second = json.loads(capsys.readouterr().out)
     assert first["model"].startswith("1c 0r 1n 4ch ") and first["profile"]["latency"]["median"] == 2.0
     assert first["profile"]["latency"]["noisy"] is False and second["profile"]["latency"]["noisy"] is True

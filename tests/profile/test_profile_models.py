@@ -117,8 +117,8 @@ def test_the_work_measures_an_architecture_and_takes_nothing_that_runs_code(tmp_
     assert found.latency.median == 2.0 and found.latency.runs == 2 * 4 * 3 and found.run_memory is not None
     assert found.about["settings"]["seed"] == 5 and context.reports[-1]["step"] == context.reports[-1]["steps"]
     with pytest.raises(Interrupted):
-        profile(spec, ReportingContext(stop=True))
-    monkeypatch.setattr(work, "measure", lambda *args, **options: pytest.fail("it was measured"))
+        profile({**spec, "cache": False}, ReportingContext(stop=True))
+    monkeypatch.setattr(work, "measure_cached", lambda *args, **options: pytest.fail("it was measured"))
     for wrong in (
         {"arch": "os:getcwd"},
         {"arch": {"kind": "function", "value": "os:getcwd", "name": "x", "folder": "/"}},

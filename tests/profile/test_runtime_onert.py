@@ -33,8 +33,8 @@ def cache(tmp_path_factory):
     """A place of this file's own for exported models."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        yield folder / "archsearch" / "exported"
+        patch.setenv("ARCHSEARCH_CACHE", str(folder))
+        yield folder / "exported"
 
 
 class TestOnert(RuntimeContract):

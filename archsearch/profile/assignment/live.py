@@ -1,4 +1,4 @@
-"""Assignments measured on this machine, by the protocol that every runtime goes through."""
+"""Assignments measured on this machine or a device, by the protocol that every runtime goes through."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from archsearch.jobs import InputError
 from archsearch.profile.assignment.driver import DeviceGone, Problem
 from archsearch.profile.assignment.encoding import Encoding, Mode, encode
 from archsearch.profile.assignment.evaluation import Evaluation
+from archsearch.profile.bench import Bench, Here
 from archsearch.profile.graph import Described
 from archsearch.profile.measurement import Profile
 from archsearch.profile.models import Model
 from archsearch.profile.process import ChildFault
-from archsearch.profile.protocol import PROTOCOL, Watch, describe, device_environment, measure
+from archsearch.profile.protocol import PROTOCOL, Watch
 from archsearch.profile.settings import Failed, Settings, Subject
 
 
 class ModelProblem(Problem):
-    """One model on this machine.
+    """One model on one machine.
 
     Args:
+        bench: where it is measured; default: here.
         backends: in the order of the digits; None takes all that the runtime has here.
         memory: whether it is part of what an assignment is worth. Without it all have the same, and no process measures it.
         watch: told of every step of a measurement; what it raises ends the measurement and passes.
@@ -38,19 +40,21 @@ class ModelProblem(Problem):
         backends: Sequence[str] | None = None,
         mode: Mode = "name",
         settings: Settings | None = None,
+        bench: Bench | None = None,
         *,
         memory: bool = True,
         watch: Watch | None = None,
     ) -> None:
+        self.bench = bench or Here()
         self.model, self.runtime, self.settings = model, runtime, settings or Settings()
         self.memory, self.watch = memory, watch
         if not memory:
             self.settings = replace(self.settings, memory_runs=0)
         elif self.settings.memory_runs < 1:
             raise InputError("memory_runs is 0; expected at least 1: an assignment's memory is half of what it is worth")
-        self.described = described = describe(model, runtime, self.settings)
-        self.fingerprint, self.environment = device_environment(runtime, self.settings)
-        self.encoding = encoding_of(described, backends, runtime, mode)
+        found = self.bench.describe(model, runtime, self.settings)
+        self.described, self.fingerprint, self.environment = found.described, found.fingerprint, found.environment
+        self.encoding = encoding_of(self.described, backends, runtime, mode)
         threads = f"{self.settings.threads} threads, batch {self.settings.batch}"
         self.source = f"{model.name} by {runtime} on {self.fingerprint}, {threads}, protocol {PROTOCOL}"
 
@@ -69,7 +73,7 @@ class ModelProblem(Problem):
         if rest:
             subjects = [Subject(self.model, self.runtime, self.encoding.backends_of(id_)) for id_ in rest]
             try:
-                measured = measure(subjects, self.settings, watch=self.watch)
+                measured = self.bench.measure(subjects, self.settings, watch=self.watch)
             except ChildFault as error:
                 raise DeviceGone(f"nothing can be measured here any more: {error}") from error
             found |= {id_: self._evaluation(id_, each) for id_, each in zip(rest, measured, strict=True)}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from archsearch.jobs import InputError
-from archsearch.profile.environment import installed
+from archsearch.profile.environment import cache_folder, installed
 from archsearch.profile.runtimes.face import Arrays
 
 #: Files that are kept; those that were used last.
@@ -62,7 +62,7 @@ def kept(key: str, suffix: str, make: Callable[[], bytes]) -> Path:
     Raises:
         InputError: it cannot be written.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archsearch" / "exported"
+    folder = cache_folder() / "exported"
     for path in sorted(folder.glob(f"{key}-*{suffix}")):
         with suppress(OSError):  # another process may be thinning the folder out
             if path.name == f"{key}-{_sum(path.read_bytes())}{suffix}":
@@ -77,7 +77,7 @@ def kept(key: str, suffix: str, make: Callable[[], bytes]) -> Path:
         os.replace(part.name, path)
     except OSError as error:
         raise InputError(
-            f"exported models are kept in {folder}, which cannot be written ({error.strerror}): set XDG_CACHE_HOME to a "
+            f"exported models are kept in {folder}, which cannot be written ({error.strerror}): set ARCHSEARCH_CACHE to a "
             "folder that can"
         ) from error
     _thin_out(folder)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from archsearch.jobs import InputError
+from archsearch.jobs import JSON, InputError
 from archsearch.profile.environment import installed
 from archsearch.profile.graph import Graph, Operation
 from archsearch.profile.models import Loaded
@@ -64,6 +64,10 @@ class Runtime(ABC):
         if lacking := [each for each in self.packages if each not in self.optional and installed(each) is None]:
             how = f"pip install 'archsearch[{self.extra}]'" if self.extra else f"pip install {' '.join(lacking)}"
             raise InputError(f"the runtime {self.name!r} needs {', '.join(lacking)}, not installed here: {how}")
+
+    def hardware(self) -> dict[str, JSON]:
+        """What it runs on besides the processor: part of the fingerprint. Starts nothing."""
+        return {}
 
     @abstractmethod
     def settle(self, threads: int) -> None:

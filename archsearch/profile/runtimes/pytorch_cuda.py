@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
 from typing import Any, ClassVar
 
 from overrides import overrides
 
-from archsearch.jobs import InputError
+from archsearch.jobs import JSON, InputError
 from archsearch.profile.models import Loaded
 from archsearch.profile.runtimes.face import Arrays, Compiled
 from archsearch.profile.runtimes.pytorch import Eager, WholeModel
@@ -74,6 +76,15 @@ class PyTorchCuda(WholeModel):
 
         if not torch.cuda.is_available():
             raise InputError(f"the runtime {self.name!r} needs a GPU that PyTorch can use, and it sees none here")
+
+    @overrides
+    def hardware(self) -> dict[str, JSON]:
+        command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        except (OSError, subprocess.SubprocessError):
+            return {}
+        return {"gpus": answer.strip().splitlines(), "gpus_visible": os.environ.get("CUDA_VISIBLE_DEVICES")}
 
     @property
     @overrides
