@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ import pytest
 
 # One thread a process: bit-for-bit repeatable, and no two tests fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background jobs are born deaf to Ctrl-C, and so would be all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Ray listens on all interfaces: its token keeps others on this machine out of the tests' clusters.
 if "RAY_AUTH_MODE" not in os.environ:

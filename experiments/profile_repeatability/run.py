@@ -150,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architectures", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=6, help="more than the protocol's two: more intervals get narrow")
+    parser.add_argument("--repeats", type=int, default=2, help="as in Settings; with more, more intervals get narrow")
     parser.add_argument("--output", type=Path, default=HERE / "results.json")
     args = parser.parse_args()
     chosen = architectures(args.architectures)

@@ -237,8 +237,8 @@ def test_a_device_node_lost_in_the_middle_of_a_job(lab, session, tmp_path):
     measuring = int(rows(log)[0][3])
     trained = running.bench.loop.ledger.told
     lab.cluster.remove_node(lab.nodes.pop("two"))
-    found = until(lambda: [each for each in running.summary()["waiting"] if each["job"] == 1])
-    assert "waits for a node: asks for device two; there are" in waits_for(found[0]), found
+    text = "waits for a node: asks for device two; there are"  # once its death is known
+    until(lambda: any(text in waits_for(each) for each in running.summary()["waiting"] if each["job"] == 1), what="it is said")
     until(lambda: gone(measuring), timeout=20)
     until(lambda: running.bench.loop.ledger.told >= trained + 2, what="trainings go on")
     (two,) = [each for each in list_devices() if each.device == "two"]
