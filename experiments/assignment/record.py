@@ -65,7 +65,7 @@ def record(name: str, problem: ModelProblem, at_once: int) -> None:
     """Measure what is not recorded yet, and write the table."""
     path = HERE / "recording" / f"{name}.jsonl"
     path.parent.mkdir(exist_ok=True)
-    before, start = load_now(), time.monotonic()
+    before, start = others_share(), time.monotonic()
     with open_log(path, header_of(problem.encoding, "record", 0, problem.source)) as log:
         known = {each.id: each for each in log.first}
         left = [id_ for id_ in range(problem.encoding.size) if id_ not in known]
@@ -83,7 +83,7 @@ def record(name: str, problem: ModelProblem, at_once: int) -> None:
         "device": problem.environment,
         "fingerprint": problem.fingerprint,
         "settings": problem.settings.to_json(),
-        "share_of_cores_others_used": round(before.others(load_now()), 4),
+        "share_of_cores_others_used": [round(before, 4), round(others_share(), 4)],  # before and after
         "seconds": round(time.monotonic() - start, 1),
         "front": [each.id for each in first],
         "front_measured_again": [each.to_json() for each in second],
@@ -93,6 +93,13 @@ def record(name: str, problem: ModelProblem, at_once: int) -> None:
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(table_json(Table(problem.encoding, known, about))) + "\n")
     print(f"{name}: {len(first)} on the front, {about['survived']} of them when measured again", file=sys.stderr, flush=True)
+
+
+def others_share() -> float:
+    """The share of the machine's time that is used while nothing of ours runs."""
+    before = load_now()
+    time.sleep(2.0)
+    return before.others(load_now())
 
 
 def measured_again(problem: ModelProblem, evaluations: list[Evaluation], log: Log) -> list[Evaluation]:
