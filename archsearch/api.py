@@ -15,8 +15,9 @@ from archsearch.continuing import RESUMABLE, description, may_change, since
 from archsearch.evaluation import Evaluation, evaluate, load_evaluation
 from archsearch.exporting import Export, export
 from archsearch.jobs import EventKind, Executor, InputError
+from archsearch.planning import Plan, new_folder, plan, read_config, refuse_unasked, same_data
 from archsearch.run import Run, artifacts_root, evaluations_in, frontier_settings, load_run, write_run_report
-from archsearch.session import Plan, begin, followed, go_on, new_folder, plan, read_config, refuse_unasked, same_data, versions
+from archsearch.session import begin, followed, go_on, versions
 from archsearch.store import RunFolder, open_store
 from archsearch.tracking import Callback
 from archsearch.warm_start import WarmStart, choose

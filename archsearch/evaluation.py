@@ -18,10 +18,11 @@ from archsearch.cluster.loop import Outcome
 from archsearch.cluster.observer import Observer
 from archsearch.config import Config
 from archsearch.jobs import InputError, StoreBusy
+from archsearch.planning import Plan, load_data, refuse_unasked, same_data
 from archsearch.report.evaluation import write_evaluation
 from archsearch.run import Run, evaluation_of, load_network, load_run
 from archsearch.searchers.evaluation import Entrant, FinalEvaluation
-from archsearch.session import Plan, begin, go_on, load_data, refuse_unasked, same_data
+from archsearch.session import begin, go_on
 from archsearch.store import RunFolder, database_url
 
 if TYPE_CHECKING:

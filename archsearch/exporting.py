@@ -19,10 +19,10 @@ from archsearch.arch import Architecture
 from archsearch.evaluation import load_evaluation
 from archsearch.export_card import Trained, model_card
 from archsearch.jobs import JSON, InputError, StoreUnavailable
+from archsearch.planning import load_data
 from archsearch.report.intervals import wilson
 from archsearch.report.model_card import card_markdown
 from archsearch.run import Run, artifacts_root, load_network, load_run
-from archsearch.session import load_data
 from archsearch.store import Artifacts, Point, plain
 from archsearch.store.durable import TEMPORARY, make_folders, sync_folder, write_durably
 

@@ -3,7 +3,8 @@
     python experiments/profile_repeatability/run.py
 
 Twenty architectures are measured in two independent passes on an otherwise idle machine (which is checked and recorded), by
-``torch.utils.benchmark`` between the two, and some of them again while other processes keep every core busy. Prints JSON.
+``torch.utils.benchmark`` before, between and after the two, and some of them again while other processes keep every core busy.
+Prints JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from archsearch.arch import Architecture, seed_architecture, summary
@@ -86,21 +88,26 @@ def one_pass(subjects: list[Subject], settings: Settings, name: str) -> tuple[li
     return [each for each in found if isinstance(each, Profile)], time.monotonic() - start
 
 
-def benchmark(subjects: list[Subject], settings: Settings) -> list[float]:
-    """PyTorch's own timer, in as many processes as the protocol uses; medians of their medians, in ms."""
-    request = {
-        "models": [subject.model.to_json() for subject in subjects],
-        "cores": choose_cores(settings.threads),
-        "threads": settings.threads,
-        "seconds": settings.seconds / settings.launches,
-    }
+def benchmark(subjects: list[Subject], settings: Settings, random: Random) -> list[list[float]]:
+    """PyTorch's own timer: for each of as many processes as the protocol uses, the median of every architecture, in ms.
+
+    Each process takes them in an order of its own: a machine whose speed wanders is not to be slow for the same ones.
+    """
     rows = []
     for launch in range(settings.launches):
+        order = random.sample(range(len(subjects)), len(subjects))
+        request = {
+            "models": [subjects[number].model.to_json() for number in order],
+            "cores": choose_cores(settings.threads),
+            "threads": settings.threads,
+            "seconds": settings.seconds / settings.launches,
+        }
         print(f"torch.utils.benchmark: {launch + 1}/{settings.launches}", file=sys.stderr, flush=True)
         words = [sys.executable, "-c", BENCHMARK]
         done = subprocess.run(words, input=json.dumps(request), capture_output=True, text=True, check=True)
-        rows.append(json.loads(done.stdout))
-    return [statistics.median(column) for column in zip(*rows, strict=True)]
+        found = dict(zip(order, json.loads(done.stdout), strict=True))
+        rows.append([found[number] for number in range(len(subjects))])
+    return rows
 
 
 def compared(first: list[Profile], second: list[Profile], timer: list[float]) -> dict[str, Any]:
@@ -158,9 +165,13 @@ def main() -> None:
     settings = Settings(threads=args.threads, memory_runs=0, repeats=args.repeats)
     fingerprint, environment = device_environment("pytorch", settings)
     before = others_share(5.0)
+    random = Random(0)
+    rows = benchmark(subjects, settings, random)
     first, seconds = one_pass(subjects, settings, "first pass")
-    timer = benchmark(subjects, settings)
+    rows += benchmark(subjects, settings, random)
     second, more = one_pass(subjects, Settings.from_json(settings.to_json() | {"seed": 1}), "second pass")
+    rows += benchmark(subjects, settings, random)
+    timer = [statistics.median(column) for column in zip(*rows, strict=True)]
     after = others_share(5.0)
     during = [max(each.about["others_share"] or 0.0 for each in found) for found in (first, second)]
     results = {
@@ -177,8 +188,14 @@ def main() -> None:
         **compared(first, second, timer),
         "busy": busy(subjects[-BUSY:], second[-BUSY:], settings),
         "models": [
-            {"model": summary(arch), "first": a.latency.to_json(), "second": b.latency.to_json(), "benchmark_ms": t}
-            for arch, a, b, t in zip(chosen, first, second, timer, strict=True)
+            {
+                "model": summary(arch),
+                "first": a.latency.to_json(),
+                "second": b.latency.to_json(),
+                "benchmark_ms": t,
+                "benchmark_processes_ms": [row[number] for row in rows],
+            }
+            for number, (arch, a, b, t) in enumerate(zip(chosen, first, second, timer, strict=True))
         ],
     }
     text = json.dumps(results, indent=2)

@@ -22,8 +22,8 @@ from archsearch.cluster.device_turns import Turns
 from archsearch.cluster.devices_section import DevicesSection
 from archsearch.cluster.inline import InlineExecutor
 from archsearch.jobs import EventKind, FailureKind, InputError, Job, Result, Stage
+from archsearch.planning import refuse_unasked
 from archsearch.registry import WORKS
-from archsearch.session import refuse_unasked
 from archsearch.store import Artifacts, RunFolder
 
 
