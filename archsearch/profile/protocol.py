@@ -3,7 +3,7 @@
 Time and memory are measured in processes of their own, since an allocator set up for repeatable memory slows a model down.
 Runs are spread over several processes, and in each over blocks in which the subjects take turns in a random order: what drifts
 hits all alike, and what differs from process to process is in the interval. A result that is noisy (the interval is wider than
-asked for, or others held the cores) is measured again and, if it stays so, marked.
+asked for, or others held the cores) is measured again, what was taken before counts too, and if it stays so it is marked.
 
 Knows nothing of Ray: the same function on a laptop and on a device's node.
 """
@@ -24,12 +24,11 @@ from archsearch.profile.models import Model
 from archsearch.profile.prepared import check_model, prepared
 from archsearch.profile.process import Child, ChildFault
 from archsearch.profile.runtimes import Runtime, runtime
-from archsearch.profile.sampling import width
 from archsearch.profile.settings import Failed, Settings, Subject
 from archsearch.profile.taken import Taken
 
-#: Version of the protocol: figures of different versions are not compared.
-PROTOCOL = 1
+#: Version of the protocol: figures of different versions are not compared. 1 took the narrowest interval of those measured.
+PROTOCOL = 2
 
 #: The C library of a process that measures memory gives freed blocks back to the system at once.
 STABLE_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
@@ -175,9 +174,9 @@ class _Measuring:
                 if number in self.failed:
                     continue
                 taken.judge(self.settings)
-                before = self.taken.get(number)
-                if before is None or not taken.because or width(taken.measured) < width(before.measured):
-                    self.taken[number] = taken
+                if number in self.taken:
+                    taken = self.taken[number].joined(taken, self.settings)
+                self.taken[number] = taken
                 if taken.because:
                     pending.append(number)
             if not pending or repeat == self.settings.repeats:

@@ -21,6 +21,8 @@ Block = Sequence[float]
 Launches = Sequence[Sequence[Block]]
 
 RESAMPLES = 1000
+#: Runs of samples that are in memory at a time.
+CELLS = 1_000_000
 LEVEL = 0.95
 
 
@@ -60,21 +62,38 @@ def interval(launches: Sequence[Sequence[NDArray[np.float64]]], seed: int) -> tu
     """
     from scipy.special import stdtrit
 
-    random = np.random.default_rng(derive_seed(seed, "bootstrap"))
     pooled = np.concatenate([block for blocks in launches for block in blocks])
     median = float(np.median(pooled))
-    found = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        drawn = [launches[k] for k in random.integers(len(launches), size=len(launches))]
-        found[i] = np.median(
-            np.concatenate([blocks[k] for blocks in drawn for k in random.integers(len(blocks), size=len(blocks))])
-        )
+    found = _resampled(launches, np.random.default_rng(derive_seed(seed, "bootstrap")))
     low, high = np.percentile(found, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     units = len(launches) if len(launches) > 1 else len(launches[0])
     if units > 1:
         wider = float(stdtrit(units - 1, (1 + LEVEL) / 2)) / 1.96 * (2 * units / (units - 1)) ** 0.5
         low, high = median - (median - low) * wider, median + (high - median) * wider
     return max(float(low), 0.0), float(high)
+
+
+def _resampled(launches: Sequence[Sequence[NDArray[np.float64]]], random: np.random.Generator) -> NDArray[np.float64]:
+    """Medians of ``RESAMPLES`` samples. All runs are sorted once: a sample is how often each block is in it, and its median
+    is where half of these counts have been passed."""
+    drawn = random.multinomial(len(launches), np.full(len(launches), 1 / len(launches)), size=RESAMPLES)
+    by_launch = [
+        random.multinomial(times * len(blocks), np.full(len(blocks), 1 / len(blocks)))
+        for times, blocks in zip(drawn.T, launches, strict=True)
+    ]
+    counts = np.concatenate(by_launch, axis=1)
+    each = [block for blocks in launches for block in blocks]
+    runs = np.concatenate(each)
+    order = np.argsort(runs, kind="stable")
+    runs, block_of = runs[order], np.repeat(np.arange(len(each)), [len(block) for block in each])[order]
+    found = np.empty(RESAMPLES)
+    step = max(1, CELLS // len(runs))
+    for begin in range(0, RESAMPLES, step):
+        passed = counts[begin : begin + step, block_of].cumsum(axis=1)
+        total = passed[:, -1:]
+        lower, upper = (passed > (total - 1) // 2).argmax(axis=1), (passed > total // 2).argmax(axis=1)
+        found[begin : begin + step] = (runs[lower] + runs[upper]) / 2
+    return found
 
 
 def width(found: Measurement) -> float:

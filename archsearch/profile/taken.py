@@ -48,11 +48,29 @@ class Taken:
         if width(found) > settings.width:
             because.append(f"the interval is {width(found):.1%} of the median wide, {settings.width:.1%} was asked for")
         self.share = None if self.waited is None else self.waited / (self.seconds * settings.threads)
-        if self.share is not None and self.share > settings.busy:
+        if self.share is not None and self._held(settings):
             because.append(f"others held its cores for {self.share:.1%} of the time")
         self.latency, self.because = replace(found, noisy=bool(because)), tuple(because)
         if all(self.energy):
             self.spent = replace(summarise(self.energy, "mJ", settings.seed), noisy=bool(because))
+
+    def joined(self, more: Taken, settings: Settings) -> Taken:
+        """What two measurements of a subject tell together: the runs of both, or those of the one in which others left the
+        cores alone.
+
+        Of two intervals the narrower one is the luckier one: chosen by its width it would hold another measurement's median
+        less often than it says. With the runs of both it gets narrower, too, and stays honest.
+        """
+        if self._held(settings) != more._held(settings):
+            return more if self._held(settings) else self
+        waited = None if self.waited is None or more.waited is None else self.waited + more.waited
+        launches, energy = [*self.launches, *more.launches], [*self.energy, *more.energy]
+        both = Taken(launches, energy, self.seconds + more.seconds, waited, self.ready, [*self.seen, *more.seen])
+        both.judge(settings)
+        return both
+
+    def _held(self, settings: Settings) -> bool:
+        return self.share is not None and self.share > settings.busy
 
     @property
     def measured(self) -> Measurement:

@@ -253,6 +253,7 @@ def test_noisy_results_are_measured_again_and_then_marked(tmp_path, monkeypatch)
     assert (steady.latency.low, steady.latency.median, steady.latency.high, steady.latency.iqr) == (2.0, 2.0, 2.0, 0.0)
     assert wild.latency.noisy and "5.0% was asked for" in wild.about["noisy_because"][0]
     assert wild.latency.high - wild.latency.low > 0.05 * wild.latency.median
+    assert steady.about["processes"] == 3 and wild.about["processes"] == 9, "what was taken before counts too"
 
     body = "time_all(lambda number: [2.0] * 3, waited=lambda number: 0.2, energy=5.0)\nsay('done')"
     monkeypatch.setattr(process, "command", lambda: stand_in(tmp_path, FLAWLESS + body))

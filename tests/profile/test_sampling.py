@@ -20,7 +20,10 @@ from archsearch.profile.environment import (
     load_now,
     temperature,
 )
+from archsearch.profile.measurement import Measurement
 from archsearch.profile.sampling import summarise, width
+from archsearch.profile.settings import Settings
+from archsearch.profile.taken import Taken
 
 
 def test_the_interval_holds_another_measurements_median_although_processes_differ(monkeypatch):
@@ -40,6 +43,57 @@ def test_the_interval_holds_another_measurements_median_although_processes_diffe
         naive += abs(found.median - other) <= 1.96 * 1.25 * float(runs.std()) / runs.size**0.5
     assert held >= 0.9 * trials
     assert naive <= 0.5 * trials
+
+
+def test_what_was_measured_again_until_it_is_narrow_holds_what_another_finds_sooner_than_the_narrowest_does(monkeypatch):
+    """Processes whose levels are 3 % apart, on a steady machine and on one that wanders by 2 % between measurements."""
+    monkeypatch.setattr(sampling, "RESAMPLES", 100)
+    trials, settings = 80, Settings(width=0.05, repeats=6)
+
+    def once(random: np.random.Generator, wander: float) -> Taken:
+        levels = random.normal(random.normal(10.0, wander), 0.3, size=(5, 1, 1)) + random.normal(0.0, 0.05, size=(5, 4, 1))
+        taken = Taken((levels + random.normal(0.0, 0.1, size=(5, 4, 6))).tolist(), [[]], seconds=1.0)
+        taken.judge(settings)
+        return taken
+
+    def measured(random: np.random.Generator, wander: float) -> tuple[Measurement, Measurement]:
+        """What the protocol makes of it, and the narrowest."""
+        joined = narrowest = once(random, wander)
+        for _ in range(settings.repeats):
+            if joined.because:
+                more = once(random, wander)
+                joined = joined.joined(more, settings)
+                narrowest = min(narrowest, more, key=lambda each: width(each.measured))
+        return joined.measured, narrowest.measured
+
+    def held(wander: float) -> NDArray[np.float64]:
+        """How often what the protocol makes of it, and the narrowest, hold what another such measurement finds."""
+        random, found = np.random.default_rng(5), np.zeros(2)
+        for _ in range(trials):
+            (joined, narrowest), (other, _) = measured(random, wander), measured(random, wander)
+            found += [each.low <= other.median <= each.high for each in (joined, narrowest)]
+        return found / trials
+
+    steady, wandering = held(0.0), held(0.2)
+    assert steady[0] >= 0.9
+    assert wandering[0] >= wandering[1] + 0.05
+
+
+def test_what_was_taken_while_others_held_the_cores_counts_only_beside_its_like():
+    settings = Settings(width=10.0)
+
+    def taken(value: float, waited: float | None) -> Taken:
+        found = Taken([[[value] * 3]], [[]], seconds=1.0, waited=waited)
+        found.judge(settings)
+        return found
+
+    busy, calm = taken(3.0, 0.5), taken(1.0, 0.0)
+    assert busy.because and not calm.because
+    for one, other in ((busy, calm), (calm, busy)):
+        assert one.joined(other, settings).measured == calm.measured
+    both = busy.joined(taken(5.0, 0.3), settings)
+    assert (both.measured.runs, both.share, len(both.because)) == (6, 0.4, 1)
+    assert calm.joined(taken(2.0, None), settings).share is None
 
 
 def test_a_measurement_says_what_was_seen():
