@@ -229,7 +229,8 @@ def test_intervals_are_drawn_and_printed(tmp_path: Path, capsys: pytest.CaptureF
 def test_bad_input_is_refused_before_anything_is_written(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = tmp_path / "log.jsonl"
+    log, folder = tmp_path / "log.jsonl", tmp_path / "folder.png"
+    folder.mkdir()
     for words, text in (
         (["--table", tmp_path / "none.json"], "cannot be read"),
         (["--table", table, "--estimator", "structure"], "Did you mean 'structured'"),
@@ -237,6 +238,10 @@ def test_bad_input_is_refused_before_anything_is_written(
         (["--table", table, "--mode", "both"], "expected one of name, index"),
         (["--table", table, "--picture", tmp_path / "x.doc"], "expected .png, .svg or .pdf"),
         (["--table", table, "--picture", tmp_path / "no" / "x.png"], "is not there"),
+        (["--table", table, "--picture", folder], "cannot be written"),
+        (["--table", table, "--backends", "cpu,ruy"], "nothing for --backends to do"),
+        (["m:f", "--estimator", "structure"], "Did you mean 'structured'"),
+        (["m:f", "--partial"], "may be missing from a --table"),
         (["--table", table, "net.yaml"], "one of them"),
         ([], "one of them"),
         (["--table", table, "--resume", tmp_path / "no" / "log"], "cannot be opened"),
