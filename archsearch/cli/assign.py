@@ -37,7 +37,7 @@ def command(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="What to measure: an architecture (.yaml or .json), an ONNX file (.onnx, with --runtime onnxruntime), or "
             "module:function, which runs that code.",
         ),

@@ -77,7 +77,7 @@ def read_model(text: str) -> Model:
             content = path.read_text()
             data = json.loads(content) if path.suffix == ".json" else None
             return architecture_model(data) if data is not None else _from_yaml(content)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path}: this is not an architecture: {error}") from error
     if _FUNCTION.fullmatch(text):
         return Model("function", text, text, str(Path.cwd()))
