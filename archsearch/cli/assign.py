@@ -67,7 +67,8 @@ def command(
         str | None,
         typer.Option(
             metavar="name|index",
-            help="What is given a backend: all operations of a name, or of a name and a data size. Default: name, or as the table.",
+            help="What is given a backend: all operations of a name, or of a name and a data size; default: name. A table has "
+            "one already.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed asks for the same assignments.")] = 0,

@@ -21,7 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import archsearch
 from archsearch.jobs import JSON, ArchsearchError
 
 _NUMBER = (int, float)
@@ -83,7 +82,7 @@ class Child:
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), number),
             **(variables or {}),
         }
-        root = str(Path(archsearch.__file__).parents[1])
+        root = str(Path(__file__).parents[2])
         environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
             self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`; no name: two calls at once share nothing
