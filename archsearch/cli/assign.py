@@ -183,7 +183,9 @@ class _Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is KeyboardInterrupt:
+        from archsearch.profile.process import DeviceGone
+
+        if kind is not None and issubclass(kind, (KeyboardInterrupt, DeviceGone)):
             kept = (
                 f"what was evaluated is in {self._log}; the same command goes on"
                 if self._log

@@ -169,18 +169,24 @@ def test_killed_with_9_and_resumed_it_ends_the_same(table: Path, tmp_path: Path)
     assert list(there.iterdir()) == [], "no file of a fixed name in a temporary folder"
 
 
-def test_ctrl_c_says_how_to_go_on(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("why", "code"), [(KeyboardInterrupt(), 130), (DeviceGone("the board is gone"), 3)])
+def test_what_stops_it_says_how_to_go_on(
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    why: BaseException,
+    code: int,
 ) -> None:
     log, evaluate = tmp_path / "log.jsonl", TableProblem.evaluate
 
     def interrupted(self: TableProblem, id_: int) -> Evaluation:
         if log.read_bytes().count(b"\n") == 5:
-            raise KeyboardInterrupt
+            raise why
         return evaluate(self, id_)
 
     monkeypatch.setattr(TableProblem, "evaluate", interrupted)
-    assert archsearch("--table", table, "--budget", 20, "--resume", log) == 130
+    assert archsearch("--table", table, "--budget", 20, "--resume", log) == code
     assert "log.jsonl; the same command goes on" in capsys.readouterr().err
     monkeypatch.setattr(TableProblem, "evaluate", evaluate)
     assert archsearch("--table", table, "--budget", 20, "--resume", log) == 0
