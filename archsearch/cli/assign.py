@@ -37,7 +37,7 @@ def command(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="What to measure: an architecture (.yaml or .json), an ONNX file (.onnx, with --runtime onnxruntime), or "
             "module:function, which runs that code.",
         ),
@@ -64,7 +64,12 @@ def command(
         typer.Option(min=1, help="Assignments that may be evaluated; default: a quarter of them, at most 100; brute all."),
     ] = None,
     mode: Annotated[
-        str | None, typer.Option(metavar="name|index", help="What the table must assign: operation names, or names and sizes.")
+        str | None,
+        typer.Option(
+            metavar="name|index",
+            help="What is given a backend: all operations of a name, or of a name and a data size; default: name. A table has "
+            "one already.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed asks for the same assignments.")] = 0,
     resume: Annotated[
@@ -97,8 +102,8 @@ def command(
     device that is away is waited for, visibly, until it is back or Ctrl-C. Only architectures travel: module:function is
     measured on a device only if that is this machine (runner: local, no cluster).
 
-    Exit codes: 0 done, 2 bad input, 3 not one assignment could run, or the device failed again and again, 130 interrupted,
-    also while it waited (see --resume).
+    Exit codes: 0 done, 2 bad input, 3 not one assignment could run, no process that measures could be started, or the
+    device failed again and again, 130 interrupted, also while it waited (see --resume).
     """
     from archsearch.cli.benches import opened
     from archsearch.jobs import InputError
@@ -110,14 +115,19 @@ def command(
     from archsearch.profile.assignment.tables import read_table, source_of
     from archsearch.profile.models import read_model
     from archsearch.profile.settings import Settings
+    from archsearch.registry import ESTIMATORS
 
     if (model is None) == (table is None):
         raise InputError("expected a MODEL to measure or --table RECORDED.json to look up, one of them")
     wanted_mode = None if mode is None else checked_mode(mode)
     if picture is not None:
         check_picture(picture)
-    if table is not None and device is not None:
-        raise InputError("--table measures nothing, so there is nothing for --device to do")
+    idle = {"device": device, "backends": backends, "threads": threads, "config": conf, "address": address}
+    if table is not None and (given := [name for name, value in idle.items() if value is not None]):
+        raise InputError(f"--table measures nothing, so there is nothing for --{given[0]} to do")
+    if partial and table is None:
+        raise InputError("--partial says what may be missing from a --table, and there is none")
+    ESTIMATORS.get(estimator)  # complains before a device is waited for
     everything: list[Evaluation] = []
     problem: Problem
     with ExitStack() as stack:
@@ -131,7 +141,7 @@ def command(
             read = read_model(str(model))
             place = stack.enter_context(opened(device, conf, address, _say))
             settings = Settings(threads=threads or place.threads)
-            names = None if backends is None else backends.split(",")
+            names = None if backends is None else [each.strip() for each in backends.split(",")]
             problem = ModelProblem(read, runtime, names, wanted_mode or "name", settings, place.bench)
         encoding = problem.encoding
         wanted = min(encoding.size, budget or _default_budget(encoding.size, estimator))
@@ -139,14 +149,14 @@ def command(
         progress = stack.enter_context(_Progress(resume))
         done = assign(problem, estimator, wanted, seed=seed, log=resume, watch=progress)
     curve = regret_curve(done.evaluations, everything) if any(each.feasible for each in everything) else []
-    if picture is not None:
-        draw(picture, done, title=f"{Path(str(table or model)).name}: {estimator}"[-60:], everything=everything, curve=curve)
     about = {"estimator": estimator, "seed": seed, "space": encoding.size}
     if json:
         print(json_module.dumps(_as_json(encoding, done, about, curve), indent=2))
     else:
         _show(encoding, done, curve)
-        if picture is not None:
+    if picture is not None:  # last: what was measured is told, whatever becomes of it
+        draw(picture, done, title=f"{Path(str(table or model)).name}: {estimator}"[-60:], everything=everything, curve=curve)
+        if not json:
             print(f"picture    {picture}")
     if not any(each.feasible for each in done.evaluations):
         print(f"not one of {len(done.evaluations)} assignments could run: {done.evaluations[-1].error}", file=sys.stderr)
@@ -173,7 +183,9 @@ class _Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is KeyboardInterrupt:
+        from archsearch.profile.process import DeviceGone
+
+        if kind is not None and issubclass(kind, (KeyboardInterrupt, DeviceGone)):
             kept = (
                 f"what was evaluated is in {self._log}; the same command goes on"
                 if self._log

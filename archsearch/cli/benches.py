@@ -55,9 +55,9 @@ def opened(
 
     known = {} if config is None else config["devices"].root
     if device not in known:
-        named = ", ".join(known) or "none"
-        where = "without --config or a run there is none but in a cluster" if config is None else f"in {conf or run}"
-        raise InputError(f"no device is called {device!r} {where}. Known: {named}.")
+        if config is None:
+            raise InputError(f"no device is called {device!r}: without --config or a run there is none but in a cluster")
+        raise InputError(f"no device is called {device!r} in {conf or run}. Known: {', '.join(known) or 'none'}.")
     settings = known[device]
     yield Place(DeviceBench(Near(device, settings, say), settings, say), settings.threads)
 

@@ -63,7 +63,8 @@ def command(
     ] = 20.0,
     seed: Annotated[int, typer.Option(help="Of the order in which models take turns.")] = 0,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Measure all of them, side by side; the cache is neither asked nor told.")
+        bool,
+        typer.Option("--fresh", help="Measure all of them, side by side, whatever is kept; what is found takes its place."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -81,8 +82,9 @@ def command(
     device that is away is waited for, visibly, until it is back or Ctrl-C. Only architectures travel: module:function is
     measured on a device only if that is this machine (runner: local, no cluster).
 
-    Exit codes: 0 done (also with noisy results), 2 bad input or a model that could not be measured, 3 the device failed
-    again and again, or answers nonsense, 130 interrupted, also while it waited.
+    Exit codes: 0 done (also with noisy results), 2 bad input or a model that could not be measured, 3 no process that
+    measures could be started, the device failed again and again, or it answers nonsense, 130 interrupted, also while it
+    waited.
     """
     from archsearch.cli.benches import opened
     from archsearch.profile.settings import Failed, Settings, Subject
@@ -156,11 +158,13 @@ def _text(name: str, found: Profile) -> str:
     for label, one in (("peak loading", found.load_memory), ("peak running", found.run_memory)):
         if one is not None:
             low, median, high = (size_text(value * 1024) for value in (one.low, one.median, one.high))
-            rows.append(f"  {label} {median}  [{low}, {high}]")
+            rows.append(f"  {label} {median}  [{low}, {high}]{', noisy' if one.noisy else ''}")
     if found.load_memory is not None:
-        before = size_text(1024 * found.about["baseline_memory_kib"])
+        before = size_text(1024 * (found.about.get("baseline_memory_kib") or 0))
         rows.append(f"               of the whole process, which took {before} before the model")
-    rows.append(f"  energy       {'no counter that can be read here' if found.energy is None else interval(found.energy)}")
+    energy = found.energy
+    said = "no counter that can be read here" if energy is None else f"{interval(energy)}{', noisy' if energy.noisy else ''}"
+    rows.append(f"  energy       {said}")
     rows.extend(f"  noisy        {why}" for why in found.about["noisy_because"])
     if (made := found.about.get("cached")) is not None:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(made["at"]))

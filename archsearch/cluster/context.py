@@ -23,6 +23,7 @@ from archsearch.jobs import (
     StoreDamaged,
     StoreUnavailable,
 )
+from archsearch.profile.process import DeviceGone
 from archsearch.registry import WORKS
 from archsearch.store import Artifacts, plain
 
@@ -113,6 +114,8 @@ def perform(job: Job, context: Context, node: str) -> Completion:
         outcome = Failure(FailureKind.NON_FINITE, str(error))
     except StoreDamaged as error:
         outcome = Failure(FailureKind.DAMAGED, str(error))
+    except DeviceGone as error:  # no process that measures can be started: no fault of what was to be measured
+        outcome = Failure(FailureKind.LOST, str(error))
     except MemoryError as error:
         outcome = Failure(FailureKind.HOST_MEMORY, f"out of host memory: {error}", _trace())
     except Exception as error:

@@ -21,11 +21,11 @@ from archsearch.cluster.device_lock import host_lock
 from archsearch.cluster.device_measure import Cancel, Told, measure, no_data
 from archsearch.cluster.devices_section import PREFIX, DeviceSettings
 from archsearch.jobs import JSON, Completion, Failure, FailureKind, InputError, Job, Result, Stage
-from archsearch.profile.assignment.driver import DeviceGone
 from archsearch.profile.bench import Bench, Description, Here
 from archsearch.profile.graph import Described
 from archsearch.profile.measurement import Profile
 from archsearch.profile.models import Model
+from archsearch.profile.process import DeviceGone
 from archsearch.profile.protocol import Step, Watch
 from archsearch.profile.settings import Failed, Settings, Subject
 from archsearch.store import Artifacts
@@ -196,10 +196,16 @@ def _result(data: Mapping[str, Any]) -> Profile | Failed:
     if "failed" in data:
         return Failed(str(data["failed"]["kind"]), str(data["failed"]["message"]))
     found = Profile.from_json(data["profile"])
+    if found.latency is None:
+        raise ValueError("it has no latency")
     for one in (found.latency, found.load_memory, found.run_memory, found.energy):
         values = () if one is None else (one.median, one.low, one.high, one.minimum, one.p90, one.iqr)
         if not all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in values):
             raise ValueError(f"{one} is no measurement")
+    cached = found.about.get("cached") or {"at": 0}
+    for value in (cached["at"], found.about.get("baseline_memory_kib") or 0):
+        if not isinstance(value, int | float) or not 0 <= value < 1e12:
+            raise ValueError(f"{value!r} is no time and no size")
     if not isinstance(found.about["noisy_because"], list) or not isinstance(found.fingerprint, str):
         raise ValueError("it lacks what it was measured on, or how")
     return found

@@ -89,5 +89,5 @@ def _holder(descriptor: int) -> str:
     try:
         said = json.loads(os.pread(descriptor, 2000, 0))
         return f"process {int(said['pid'])} ({str(said['holder'])[:200]})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # anybody may have written anything
         return "another process"

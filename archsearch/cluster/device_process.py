@@ -116,7 +116,7 @@ class DeviceProcess:
             if self._killed or (self._settings.runner == "ssh" and code == _NO_CONNECTION):
                 raise Unreachable(self._last_words() or "no connection")
             raise Refused(f"{_how(code)} instead of starting archsearch: {self._last_words()}")
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             return dict(json.loads(line)["ready"])
         raise Refused(f"the answer is none of archsearch's: {_shown(line)}")
 
@@ -159,7 +159,7 @@ class DeviceProcess:
                 return Failure(FailureKind(about["kind"]), str(about["message"]), str(about["traceback"])[-MOST_TRACEBACK:])
             if kind == "report":
                 progress = {str(key): value for key, value in message["report"].items() if key != "self"}
-        except (ValueError, TypeError, KeyError, AttributeError, StopIteration):
+        except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError):
             raise Refused(f"garbage instead of an answer: {_shown(line)}") from None
         if kind == "ask":
             self._send(_served(message, context))

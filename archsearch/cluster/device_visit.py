@@ -19,7 +19,7 @@ from archsearch.cluster.ray_connection import connect, first_line
 from archsearch.cluster.ray_nodes import Nodes
 from archsearch.cluster.ray_task import Mailbox
 from archsearch.jobs import JSON, Completion, InputError, Job
-from archsearch.profile.assignment.driver import DeviceGone
+from archsearch.profile.process import DeviceGone
 
 #: Seconds between two looks at a job, and after which it is said that it waits for its turn.
 LOOK_EVERY, PATIENCE = 0.3, 2.0

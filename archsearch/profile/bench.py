@@ -28,7 +28,7 @@ class Description:
 
 class Bench(ABC):
     """A place where models are measured. All methods raise ``InputError`` for what does not fit, before anything is measured,
-    and ``ChildFault`` or ``DeviceGone`` when nothing can be measured there at all."""
+    and ``DeviceGone`` when nothing can be measured there at all."""
 
     @abstractmethod
     def describe(self, model: Model, runtime: str, settings: Settings) -> Description:
@@ -41,7 +41,8 @@ class Bench(ABC):
         """Measure subjects side by side; a result for each, in their order.
 
         Args:
-            fresh: measure all of them, whatever is known from before.
+            fresh: measure all of them, whatever is known from before; else what is known of an architecture there is not
+                measured again. What is measured of one is kept there.
         """
 
 
@@ -56,4 +57,4 @@ class Here(Bench):
     def measure(
         self, subjects: Sequence[Subject], settings: Settings, *, watch: Watch | None = None, fresh: bool = True
     ) -> list[Profile | Failed]:
-        return measure_cached(subjects, settings, watch=watch, cache=None if fresh else own_cache())
+        return measure_cached(subjects, settings, watch=watch, cache=own_cache(), fresh=fresh)

@@ -3,6 +3,7 @@
 What is asked for is found again only on the same device (by its fingerprint), with the same runtime, version of the protocol
 and settings that decide what the figures say. Noisy measurements and failures are not kept. A file holds figures and hashes:
 no network, no weights. It is written whole under another name first, so that neither a kill nor a second writer leaves a part.
+Of many those stay that were asked for last.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from archsearch.arch import Architecture
-from archsearch.jobs import JSON
-from archsearch.profile.environment import cache_folder, installed
+from archsearch.jobs import JSON, InputError
+from archsearch.profile.environment import EnergyCounter, installed
+from archsearch.profile.kept import cache_folder, note_use, thin_out
 from archsearch.profile.measurement import Profile
 from archsearch.profile.protocol import PROTOCOL, Step, Watch, device_environment, measure
 from archsearch.profile.settings import Failed, Settings, Subject
 
 FORMAT = "archsearch profile 1"
+
+#: Measurements in one of the 256 folders, of some kilobytes each.
+MOST = 64
 
 #: Settings that do not change what a measurement says that was not noisy.
 _NO_MATTER = frozenset({"repeats", "patience", "limit", "seed"})
@@ -49,6 +54,7 @@ class Cache:
                 raise ValueError("it is not what was written")
             found = Profile.from_json(entry["profile"])
             made = {"at": float(entry["made"]["at"]), "host": str(entry["made"]["host"])}
+            note_use(path)
             return replace(found, about={**found.about, "cached": made}), ""
         except FileNotFoundError:
             return None, ""
@@ -72,6 +78,7 @@ class Cache:
                 half.replace(path)
             finally:
                 half.unlink(missing_ok=True)
+            thin_out(path.parent, MOST)
         except OSError as error:
             return f"{path} could not be written: {error.strerror or error}"
         return ""
@@ -83,23 +90,27 @@ class Cache:
 
 def own_cache() -> Cache | None:
     """This user's on this machine, unless there is no place for it."""
-    with suppress(RuntimeError):
+    with suppress(InputError):
         return Cache(cache_folder() / "profiles")
     return None
 
 
 def measure_cached(
-    subjects: Sequence[Subject], settings: Settings, *, watch: Watch | None = None, cache: Cache | None
+    subjects: Sequence[Subject], settings: Settings, *, watch: Watch | None = None, cache: Cache | None, fresh: bool = False
 ) -> list[Profile | Failed]:
-    """As `measure`, but what the cache has of them is not measured again. The ``about`` of what comes from it says so
-    (``cached``); that of the others says what is wrong with the cache (``cache_warning``)."""
+    """As `measure`, but what the cache has of them is not measured again, and what is measured is kept. The ``about`` of what
+    comes from it says so (``cached``); that of the others says what is wrong with the cache (``cache_warning``).
+
+    Args:
+        fresh: all are measured; what the cache had of them is replaced.
+    """
     if cache is None:
         return measure(subjects, settings, watch=watch)
-    fingerprints = {name: device_environment(name, settings)[0] for name in {subject.runtime for subject in subjects}}
     results: dict[int, Profile | Failed] = {}
     warnings: dict[int, str] = {}
-    for number, subject in enumerate(subjects):
-        if (key := _key(subject, settings, fingerprints[subject.runtime])) is not None:
+    here = {name: device_environment(name, settings)[0] for name in {each.runtime for each in subjects}} if not fresh else {}
+    for number, subject in enumerate(() if fresh else subjects):
+        if (key := _key(subject, settings, here[subject.runtime])) is not None:
             known, warnings[number] = cache.find(key)
             if known is not None:
                 results[number] = known
@@ -130,6 +141,7 @@ def _key(subject: Subject, settings: Settings, fingerprint: str) -> dict[str, JS
         "runtime": subject.runtime,
         "fingerprint": fingerprint,
         "protocol": PROTOCOL,
+        "energy": EnergyCounter.find() is not None,  # or what was measured before a counter could be read would stand
         "settings": {name: value for name, value in settings.to_json().items() if name not in _NO_MATTER},
         "archsearch": installed("archsearch"),
     }

@@ -117,7 +117,7 @@ def temperature(root: Path = THERMAL) -> float | None:
 class EnergyCounter:
     """The processors' own counters (RAPL), of whole packages: what others use at the time is in it.
 
-    ``domains`` are pairs of a counter's file and the value at which it starts again at 0, in microjoules.
+    ``domains`` are pairs of a counter's file and the value at which it starts again at 0, in microjoules (NaN: not told).
     """
 
     domains: tuple[tuple[Path, float], ...] = field(default=())
@@ -130,7 +130,7 @@ class EnergyCounter:
             if domain.name.count(":") == 1 and (_text(domain / "name") or "").startswith("package"):
                 if _number(domain / "energy_uj") is None:
                     return None  # a sum without one package would be wrong, not partial
-                found.append((domain / "energy_uj", _number(domain / "max_energy_range_uj") or 0.0))
+                found.append((domain / "energy_uj", _nan(_number(domain / "max_energy_range_uj"))))
         return cls(tuple(found)) if found else None
 
     def read(self) -> tuple[float, ...]:
@@ -138,21 +138,11 @@ class EnergyCounter:
         return tuple(_nan(_number(path)) for path, _ in self.domains)
 
     def spent(self, before: Sequence[float], after: Sequence[float]) -> float | None:
-        """Millijoules between two readings less than one turn of the counters apart."""
+        """Millijoules between two readings less than one turn of the counters apart; None where that cannot be told."""
         total = 0.0
         for (_, turn), first, last in zip(self.domains, before, after, strict=True):
             total += last - first if last >= first else last - first + turn
         return total / 1000 if total == total else None
-
-
-def cache_folder() -> Path:
-    """Where that is kept which may be deleted: ``ARCHSEARCH_CACHE``, or ``archsearch`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
-
-    Raises:
-        RuntimeError: nobody knows where this user's home is.
-    """
-    named, shared = os.environ.get("ARCHSEARCH_CACHE", ""), os.environ.get("XDG_CACHE_HOME", "")
-    return Path(named or (Path(shared) if os.path.isabs(shared) else Path.home() / ".cache") / "archsearch").absolute()
 
 
 # ------------------------------------------------------------------------------------------------------------ fingerprint

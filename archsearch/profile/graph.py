@@ -51,7 +51,7 @@ class Graph:
         """
         try:
             return cls(tuple(Operation(str(name), int(size), tuple(map(int, inputs))) for name, size, inputs in data))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:  # the last: a size that is infinite
             if isinstance(error, InputError):
                 raise
             raise InputError(f"graph: expected a list of [name, size, [inputs]]: {error}") from error

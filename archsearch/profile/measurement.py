@@ -16,7 +16,8 @@ from archsearch.jobs import JSON
 class Measurement:
     """One quantity of one model, measured: ``low`` and ``high`` bound the median with 95 % confidence.
 
-    ``noisy`` says that the interval stayed wider than was asked for although the measurement was repeated.
+    ``noisy`` says that the interval stayed wider than was asked for, or that others held the cores, although the measurement
+    was repeated (the latency's faults decide about that).
     """
 
     median: float

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from archsearch.arch import Architecture, summary
 from archsearch.jobs import JSON, ArchsearchError, InputError
+from archsearch.profile.kept import note_use
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -40,12 +41,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model to be run: a ``torch.nn.Module`` in evaluation mode or, where ``onnx`` names one, an ONNX file; and its inputs.
-    ``reference`` is what it makes of them, where that is known already."""
+    """A model to be run: a ``torch.nn.Module`` in evaluation mode or, where ``file`` names one, an ONNX file or one in a
+    runtime's own form; and its inputs. ``reference`` is what it makes of them, where that is known already."""
 
     module: Any
     inputs: tuple[NDArray[Any], ...]
-    onnx: Path | None = None
+    file: Path | None = None
     reference: tuple[NDArray[Any], ...] | None = None
 
 
@@ -76,7 +77,7 @@ def read_model(text: str) -> Model:
             content = path.read_text()
             data = json.loads(content) if path.suffix == ".json" else None
             return architecture_model(data) if data is not None else _from_yaml(content)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path}: this is not an architecture: {error}") from error
     if _FUNCTION.fullmatch(text):
         return Model("function", text, text, str(Path.cwd()))
@@ -89,7 +90,7 @@ def read_model(text: str) -> Model:
 def load_model(model: Model, batch: int) -> Loaded:
     """Build the model, with inputs of ``batch`` images. The same weights and inputs at every call.
 
-    A function returns a module with its inputs (a tensor or several), or a module of an architecture's own kind.
+    A function returns a module with its inputs: a tensor or several.
 
     Raises:
         InputError: it cannot be built; the text has the reason.
@@ -118,12 +119,13 @@ def save_prepared(folder: Path, file: Path, inputs: Sequence[NDArray[Any]], refe
     arrays = {f"input_{i}": each for i, each in enumerate(inputs)} | {f"output_{i}": each for i, each in enumerate(reference)}
     np.savez(folder / "given.npz", **arrays)  # type: ignore[arg-type]
     inside = file.parent == folder
-    (folder / "model.json").write_text(json.dumps({"onnx": file.name if inside else str(file.resolve())}))
+    (folder / "model.json").write_text(json.dumps({"file": file.name if inside else str(file.resolve())}))
 
 
 def load_prepared(folder: Path) -> Loaded:
     """The file, the inputs and the reference's output of a folder that was prepared."""
-    path = folder / json.loads((folder / "model.json").read_text())["onnx"]
+    note_use(folder)
+    path = folder / json.loads((folder / "model.json").read_text())["file"]
     with np.load(folder / "given.npz", allow_pickle=False) as given:
         inputs, reference = (
             tuple(given[f"{name}_{i}"] for i in range(sum(key.startswith(name) for key in given.files)))

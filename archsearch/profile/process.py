@@ -21,7 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import archsearch
 from archsearch.jobs import JSON, ArchsearchError
 
 _NUMBER = (int, float)
@@ -50,38 +49,53 @@ ANSWERS: dict[str, dict[str, tuple[type, ...]]] = {
 LONGEST = 64 << 20
 
 
-class ChildFault(ArchsearchError):
-    """A measuring process did not do what it should; ``kind`` is "died", "hung" or "garbage"."""
+class DeviceGone(ArchsearchError):
+    """What measures cannot be reached any more: says nothing about what was to be measured, which is not recorded."""
 
-    def __init__(self, kind: str, message: str) -> None:
-        self.kind = kind
+    exit_code = 3
+
+
+class ChildFault(DeviceGone):
+    """A measuring process did not do what it should; ``kind`` is "died", "hung" or "garbage", ``subject`` the number of what
+    it was at work on. None: it had not begun, and nothing that was to be measured is to blame."""
+
+    def __init__(self, kind: str, message: str, subject: int | None = None) -> None:
+        self.kind, self.subject = kind, subject
         super().__init__(message)
 
 
 class Child:
-    """A measuring process. To be used in a ``with`` statement, which ends it."""
+    """A measuring process. To be used in a ``with`` statement, which ends it.
+
+    Raises:
+        ChildFault: the system has no room for another process.
+    """
 
     def __init__(
         self, request: Mapping[str, JSON], threads: int, limit: float, variables: Mapping[str, str] | None = None
     ) -> None:
         self.limit = limit
-        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`; without a name: two calls at once share nothing
+        self.numbers = request.get("numbers", ())  # what its subjects are called
         number = str(threads)
         environment = {
             **os.environ,
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), number),
             **(variables or {}),
         }
-        root = str(Path(archsearch.__file__).parents[1])
+        root = str(Path(__file__).parents[2])
         environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        self.process = subprocess.Popen(
-            command(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            env=environment,
-            start_new_session=True,  # its own processes (a compiler's, say) end with it
-        )
+        try:
+            self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`; no name: two calls at once share nothing
+            self.process = subprocess.Popen(
+                command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                env=environment,
+                start_new_session=True,  # its own processes (a compiler's, say) end with it
+            )
+        except OSError as error:
+            raise ChildFault("died", f"no measuring process can be started: {error.strerror or error}") from error
         self.rest = b""
         self._send(request)
 
@@ -97,11 +111,19 @@ class Child:
         Raises:
             ChildFault: it ended before, was silent for too long, or said what is no answer.
         """
+        at_work: int | None = None
         while True:
-            line = self._line(time.monotonic() + self.limit)
-            answer = read_answer(line)
+            try:
+                answer = read_answer(self._line(time.monotonic() + self.limit))
+                if "subject" in answer and answer["subject"] not in self.numbers:
+                    raise ChildFault("garbage", f"the measuring process answered of subject {answer['subject']}")
+            except ChildFault as error:
+                error.subject = at_work
+                raise
             if answer["event"] == "done":
                 return
+            if answer["event"] == "begin":
+                at_work = answer["subject"]
             yield answer
 
     def close(self) -> None:

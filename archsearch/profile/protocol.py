@@ -77,15 +77,16 @@ def measure(
     work.prepare_all(used)
     work.time_all()
     work.memory_all()
-    return [work.result(number, used[subject.runtime]) for number, subject in enumerate(subjects)]
+    places = {name: _environment(one, settings, cores) for name, one in used.items()}
+    return [work.result(number, places[subject.runtime]) for number, subject in enumerate(subjects)]
 
 
 def describe(model: Model, runtime_name: str, settings: Settings | None = None) -> Described:
     """A model's operations as a runtime sees them, found in a process of its own.
 
     Raises:
-        InputError: the runtime cannot be used, or the model does not load or cannot be taken apart.
-        ChildFault: the process failed.
+        InputError: the runtime cannot be used, or the model does not load, ends the process or cannot be taken apart.
+        ChildFault: the process does not even start.
     """
     settings = settings or Settings()
     used = runtime(runtime_name)
@@ -94,13 +95,18 @@ def describe(model: Model, runtime_name: str, settings: Settings | None = None) 
     if isinstance(ready, Failed):
         raise InputError(f"{model.name}: {ready.message}")
     request = _request("describe", [Subject(ready, runtime_name)], [0], settings, machine.choose_cores(settings.threads))
-    with Child(request, settings.threads, settings.limit) as child:
-        for answer in child.answers():
-            if answer["event"] == "described":
-                return Described.from_json(answer)
-            if answer["event"] == "failed":
-                raise InputError(f"{model.name}: {answer['message']}")
-    raise ChildFault("garbage", "the measuring process did not say what the model's operations are")
+    try:
+        with Child(request, settings.threads, settings.limit) as child:
+            for answer in child.answers():
+                if answer["event"] == "described":
+                    return Described.from_json(answer)
+                if answer["event"] == "failed":
+                    raise InputError(f"{model.name}: {answer['message']}")
+        raise ChildFault("garbage", "the measuring process did not say what the model's operations are", 0)
+    except ChildFault as error:
+        if error.subject is None:
+            raise
+        raise InputError(f"{model.name}: {error}") from error
 
 
 def device_environment(runtime_name: str, settings: Settings | None = None) -> tuple[str, dict[str, JSON]]:
@@ -158,8 +164,7 @@ class _Measuring:
                 if used[subject.runtime].form:
                     self._tell("preparing", number)
                 made[key] = prepared(subject.model, used[subject.runtime], self.settings)
-            ready = made[key]
-            if isinstance(ready, Failed):
+            if isinstance(ready := made[key], Failed):
                 self.failed[number] = ready
             else:
                 self.subjects[number] = replace(subject, model=ready)
@@ -171,8 +176,6 @@ class _Measuring:
             found = self._launches(pending, repeat)
             pending = []
             for number, taken in found.items():
-                if number in self.failed:
-                    continue
                 taken.judge(self.settings)
                 if number in self.taken:
                     taken = self.taken[number].joined(taken, self.settings)
@@ -198,7 +201,7 @@ class _Measuring:
                             taken[number].take(answers[number])
                     break
                 going = [number for number in going if number not in self.failed]
-        return taken
+        return {number: each for number, each in taken.items() if number not in self.failed}
 
     def _launch(self, numbers: list[int], order: int) -> dict[int, list[dict[str, Any]]] | None:
         """What one process said of each subject, or None if it failed; then the subject at fault has been noted."""
@@ -238,27 +241,27 @@ class _Measuring:
 
         A process that dies is given a second chance, since anything may have ended it; one that hangs or talks nonsense not.
         """
-        at_work: int | None = None
-        numbers = request["numbers"]
+        measured: set[int] = set()
         try:
             with Child(request, self.settings.threads, self.settings.limit, variables) as child:
                 for answer in child.answers():
-                    if answer.get("subject", numbers[0]) not in numbers:
-                        raise ChildFault("garbage", f"the measuring process answered of subject {answer['subject']}")
-                    if answer["event"] == "begin":
-                        at_work = answer["subject"]
-                    elif answer["event"] == "failed":
+                    if answer["event"] == "failed":
                         self.failed[answer["subject"]] = Failed(answer["kind"], answer["message"])
                     else:
                         listen(answer)
+                    if answer["event"] in ("block", "memory"):
+                        measured.add(answer["subject"])
+            for number in request["numbers"]:
+                if number not in self.failed and number not in measured:
+                    raise ChildFault("garbage", "the measuring process ended without a figure", number)
             return True
         except ChildFault as error:
-            self.deaths[at_work] = self.deaths.get(at_work, 0) + 1
-            if error.kind == "died" and self.deaths[at_work] < 2:
+            self.deaths[error.subject] = self.deaths.get(error.subject, 0) + 1
+            if error.kind == "died" and self.deaths[error.subject] < 2:
                 return False
-            if at_work is None:
+            if error.subject is None:
                 raise
-            self.failed[at_work] = Failed(error.kind, str(error))
+            self.failed[error.subject] = Failed(error.kind, str(error))
             return False
 
     def _step(self, phase: str, number: int) -> None:
@@ -284,13 +287,13 @@ class _Measuring:
             self.patience -= time.monotonic() - start
 
     # ------------------------------------------------------------------------------------------------------------ result
-    def result(self, number: int, used: Runtime) -> Profile | Failed:
+    def result(self, number: int, environment: dict[str, JSON]) -> Profile | Failed:
         if number in self.failed:
             return self.failed[number]
         about: dict[str, JSON] = {
             "repeats": self.rounds,
             "others_share": max(self.others, default=None),
             "settings": self.settings.to_json(),
-            "environment": _environment(used, self.settings, self.cores),
+            "environment": environment,
         }
         return self.taken[number].profile(self.subjects[number].runtime, PROTOCOL, self.memory[number], about)

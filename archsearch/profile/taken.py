@@ -52,7 +52,9 @@ class Taken:
             because.append(f"others held its cores for {self.share:.1%} of the time")
         self.latency, self.because = replace(found, noisy=bool(because)), tuple(because)
         if all(self.energy):
-            self.spent = replace(summarise(self.energy, "mJ", settings.seed), noisy=bool(because))
+            spent = summarise(self.energy, "mJ", settings.seed)
+            if spent.median > 0:  # else the counter stands still
+                self.spent = replace(spent, noisy=bool(because) or width(spent) > settings.width)
 
     def joined(self, more: Taken, settings: Settings) -> Taken:
         """What two measurements of a subject tell together: the runs of both, or those of the one in which others left the
@@ -95,8 +97,8 @@ class Taken:
         }
         return Profile(
             latency=self.measured,
-            load_memory=_peak([each["load"] for each in memory]),
-            run_memory=_peak([each["run"] for each in memory if each["apart"]]),
+            load_memory=_peak([each["load"] for each in memory], about["settings"]["width"]),
+            run_memory=_peak([each["run"] for each in memory if each["apart"]], about["settings"]["width"]),
             energy=self.spent,
             runtime=runtime,
             fingerprint=fingerprint(about["environment"]),
@@ -105,9 +107,10 @@ class Taken:
         )
 
 
-def _peak(values: Sequence[int]) -> Measurement | None:
+def _peak(values: Sequence[int], widest: float) -> Measurement | None:
     """One value of each process, in KiB. The least and the greatest of n values bound the median with 1 - 2 / 2**n."""
     if not values:
         return None
     found = summarise([[[float(value)]] for value in values], "KiB", 0)
-    return replace(found, low=float(min(values)), high=float(max(values)))
+    found = replace(found, low=float(min(values)), high=float(max(values)))
+    return replace(found, noisy=width(found) > widest)

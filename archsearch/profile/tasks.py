@@ -112,17 +112,18 @@ class Timed:
 
 def measure_time(subjects: list[Subject], settings: Settings, request: Any, say: Say) -> None:
     numbers: list[int] = request["numbers"]  # what each subject is called outside
-    models = _Models(settings)
+    models, counter = _Models(settings), environment.EnergyCounter.find(Path(request["powercap"]))
     ready: dict[int, Timed] = {}
+    counters: dict[int, environment.EnergyCounter | None] = {}
     for number, subject in zip(numbers, subjects, strict=True):
 
         def load(number: int = number, subject: Subject = subject) -> None:
             ready[number] = _load(number, subject, settings, models, say)
+            counters[number] = counter if models.runtime(subject.runtime).on_processor else None
 
         _tried(number, say, load)
     share = settings.launches * settings.rounds
     runs, seconds = math.ceil(settings.runs / share), settings.seconds / share
-    counter = environment.EnergyCounter.find(Path(request["powercap"]))
     order = random.Random(request["order"])
     gc.collect()
     gc.disable()
@@ -131,7 +132,7 @@ def measure_time(subjects: list[Subject], settings: Settings, request: Any, say:
         for number in order.sample(sorted(ready), len(ready)):
 
             def one(number: int = number) -> None:
-                _block(number, ready[number], runs, seconds, counter, request["cores"], say)
+                _block(number, ready[number], runs, seconds, counters[number], request["cores"], say)
 
             if not _tried(number, say, one):
                 del ready[number]

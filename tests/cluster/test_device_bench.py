@@ -19,14 +19,20 @@ from listed_run import until
 from archsearch.arch import seed_architecture
 from archsearch.cli import main
 from archsearch.cluster import device_process
-from archsearch.cluster.device_bench import DeviceBench, Near
+from archsearch.cluster.context import AttemptContext, perform
+from archsearch.cluster.device_bench import NOWHERE, DeviceBench, Near
+from archsearch.cluster.device_measure import no_data
 from archsearch.cluster.devices_section import DeviceSettings
+from archsearch.jobs import Failure, FailureKind, Job, Stage
+from archsearch.profile import process
 from archsearch.profile.assignment.live import ModelProblem
 from archsearch.profile.bench import Here
 from archsearch.profile.cache import _key, own_cache
+from archsearch.profile.measurement import Measurement
 from archsearch.profile.models import architecture_model, read_model
 from archsearch.profile.protocol import device_environment
 from archsearch.profile.settings import Settings, Subject
+from archsearch.store import Artifacts
 
 ARCH = seed_architecture((3, 8, 8), 10, cells=1, reductions=0, nodes=1, channels=4)
 #: Hardly any runs: what is measured here is not looked at. The second as words of the command line.
@@ -137,15 +143,35 @@ def test_what_is_waited_for_is_said_and_ctrl_c_ends_it(place):
 def test_a_device_that_answers_nonsense(place, capsys, monkeypatch):
     """No result and no promise of one: exit code 3."""
     ready, job = json.dumps({"ready": {"host": "x"}}), "import sys; print(sys.argv[1], flush=True); sys.stdin.readline(); "
-    answers = {
-        "none of archsearch's": {"result": {"metrics": {"results": [{"profile": {"latency": 1}}]}, "artifacts": {}}},
-        "garbage instead of an answer": {"hello": 1},
-    }
-    for words, answer in answers.items():
-        command = [sys.executable, "-c", f"{job}print(sys.argv[2], flush=True)", ready, json.dumps(answer)]
+    nothing = {"latency": None, "load_memory": None, "run_memory": None, "energy": None, "runtime": "pytorch", "protocol": 1}
+    nothing |= {"fingerprint": "f", "about": {"noisy_because": []}}
+    long_ago = {**nothing, "latency": Measurement(1.0, 1.0, 1.0, "ms", 1.0, 1.0, 0.0, 9).to_json()}
+    long_ago["about"] = {**nothing["about"], "cached": {"at": "long ago", "host": "x"}}
+    answers = [
+        (json.dumps({"result": {"metrics": {"results": [{"profile": profile}]}, "artifacts": {}}}), "none of archsearch's")
+        for profile in ({"latency": 1}, nothing, long_ago)
+    ]
+    for answer, words in (*answers, ('{"hello": 1}', "garbage instead of an answer"), ("[" * 100_000, "garbage instead of an")):
+        command = [sys.executable, "-c", f"{job}print(sys.argv[2], flush=True)", ready, answer]
         monkeypatch.setattr(device_process, "command", lambda settings, command=command: command)
         assert archsearch("profile", place / "net.yaml", "--device", "here", "--config", place / "conf.yaml", *SHORT) == 3
         assert f"archsearch: device here: {words}" in capsys.readouterr().err.replace("its answer is ", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["/no/such/interpreter"], "no measuring process can be started: No such file or directory"),
+        ([sys.executable, "-c", "raise SystemExit('no library')"], "exit code 1 before it had answered: no library"),
+    ],
+)
+def test_processes_that_do_not_start_are_no_fault_of_the_network(place, monkeypatch, command, words):
+    """A search asks for it again, and does not take it for infeasible on this device."""
+    monkeypatch.setattr(process, "command", lambda: command)
+    job = Job(1, Stage.PROFILE, "profile", {"arch": ARCH.to_json(), "protocol": {"patience": 0}}, 0)
+    context = AttemptContext(job, no_data, Artifacts(NOWHERE), lambda progress: False, "cpu", 1)
+    outcome = perform(job, context, "here").outcome
+    assert isinstance(outcome, Failure) and outcome.kind is FailureKind.LOST and words in outcome.message
 
 
 def test_bad_input(place, capsys, monkeypatch):

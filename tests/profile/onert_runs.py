@@ -22,7 +22,7 @@ def main() -> None:
         variables = request.get("variables", {})
         os.environ.update(variables)
         if "backends" in request:
-            infer.session(str(used._exported(model)[0]), backends=request["backends"]).infer(list(model.inputs))
+            infer.session(str(used.file(model)), backends=request["backends"]).infer(list(model.inputs))
         else:
             compiled = used.compile(model, request["assignment"])
             compiled.run(compiled.load(model.inputs))

@@ -169,18 +169,24 @@ def test_killed_with_9_and_resumed_it_ends_the_same(table: Path, tmp_path: Path)
     assert list(there.iterdir()) == [], "no file of a fixed name in a temporary folder"
 
 
-def test_ctrl_c_says_how_to_go_on(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("why", "code"), [(KeyboardInterrupt(), 130), (DeviceGone("the board is gone"), 3)])
+def test_what_stops_it_says_how_to_go_on(
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    why: BaseException,
+    code: int,
 ) -> None:
     log, evaluate = tmp_path / "log.jsonl", TableProblem.evaluate
 
     def interrupted(self: TableProblem, id_: int) -> Evaluation:
         if log.read_bytes().count(b"\n") == 5:
-            raise KeyboardInterrupt
+            raise why
         return evaluate(self, id_)
 
     monkeypatch.setattr(TableProblem, "evaluate", interrupted)
-    assert archsearch("--table", table, "--budget", 20, "--resume", log) == 130
+    assert archsearch("--table", table, "--budget", 20, "--resume", log) == code
     assert "log.jsonl; the same command goes on" in capsys.readouterr().err
     monkeypatch.setattr(TableProblem, "evaluate", evaluate)
     assert archsearch("--table", table, "--budget", 20, "--resume", log) == 0
@@ -229,7 +235,8 @@ def test_intervals_are_drawn_and_printed(tmp_path: Path, capsys: pytest.CaptureF
 def test_bad_input_is_refused_before_anything_is_written(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = tmp_path / "log.jsonl"
+    log, folder = tmp_path / "log.jsonl", tmp_path / "folder.png"
+    folder.mkdir()
     for words, text in (
         (["--table", tmp_path / "none.json"], "cannot be read"),
         (["--table", table, "--estimator", "structure"], "Did you mean 'structured'"),
@@ -237,6 +244,10 @@ def test_bad_input_is_refused_before_anything_is_written(
         (["--table", table, "--mode", "both"], "expected one of name, index"),
         (["--table", table, "--picture", tmp_path / "x.doc"], "expected .png, .svg or .pdf"),
         (["--table", table, "--picture", tmp_path / "no" / "x.png"], "is not there"),
+        (["--table", table, "--picture", folder], "cannot be written"),
+        (["--table", table, "--backends", "cpu,ruy"], "nothing for --backends to do"),
+        (["m:f", "--estimator", "structure"], "Did you mean 'structured'"),
+        (["m:f", "--partial"], "may be missing from a --table"),
         (["--table", table, "net.yaml"], "one of them"),
         ([], "one of them"),
         (["--table", table, "--resume", tmp_path / "no" / "log"], "cannot be opened"),

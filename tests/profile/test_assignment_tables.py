@@ -106,6 +106,9 @@ def first_solution(**changes: object) -> dict:
         (changed(solutions=changed()["solutions"][:3]), r"1 of 4 ids are missing \(3\)"),
         (changed(oplist=[f"op{i}" for i in range(900)], solutions=[]), r"0 of 2\^900 ids; .* give --partial"),
         (changed(oplist=[f"op{i}" for i in range(4000)], solutions=[]), "4000 symbols"),
+        (changed(oplist=["a"] * 200_000, solutions=[]), "200000 symbols"),
+        (changed(mode="index", oplist=[0, 10**12]), "names the symbol 1000000000000; expected at most 999"),
+        ('{"oplist": ["a"], "graph": [["a", 1e999, []]], "solutions": []}', "expected a list of"),
     ],
 )  # fmt: skip
 def test_a_bad_table_is_refused_with_file_and_place(tmp_path: Path, data: object, text: str) -> None:

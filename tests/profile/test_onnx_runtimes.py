@@ -189,7 +189,7 @@ def test_segments_hold_each_operation_once_in_an_order_that_runs():
 
 
 def test_a_model_is_exported_once(monkeypatch, tmp_path):
-    """The next to ask, for either runtime, finds what the first has made; after a week it is gone. All write the same."""
+    """The next to ask, for either runtime, finds what the first has made, unless it was damaged. All write the same."""
     monkeypatch.setenv("ARCHSEARCH_CACHE", str(tmp_path))
     model = architecture_model(seed_architecture((3, 8, 8), 10, cells=1, reductions=0, nodes=1, channels=4).to_json())
     used = runtime("onnxruntime")
@@ -198,17 +198,21 @@ def test_a_model_is_exported_once(monkeypatch, tmp_path):
     loaded, built = load_model(first, 1), load_model(model, 1)
     assert loaded.module is None and np.array_equal(loaded.inputs[0], built.inputs[0])
     export(built.module, built.inputs, tmp_path / "again.onnx")
-    assert loaded.onnx.read_bytes() == (tmp_path / "again.onnx").read_bytes()
-    assert deviation(reference_outputs(loaded.onnx, loaded.inputs), loaded.reference) < 1e-5
-    (tmp_path / "again.onnx").rename(cache() / "again.onnx")
+    content = (tmp_path / "again.onnx").read_bytes()
+    assert loaded.file.read_bytes() == content
+    assert deviation(reference_outputs(loaded.file, loaded.inputs), loaded.reference) < 1e-5
     with monkeypatch.context() as patch:
         patch.setattr(preparing, "Child", lambda *_: pytest.fail("a process was started"))
         assert prepared(model, used, ONCE) == first == prepared(model, runtime("openvino"), ONCE)
         with pytest.raises(pytest.fail.Exception):
             prepared(model, used, Settings(batch=2))
-    os.utime(first.value, (1, 1))
-    preparing._keep(tmp_path / "nothing", cache() / "other")
-    assert not Path(first.value).exists()
+    loaded.file.write_bytes(content[:-1] + b"x")
+    assert prepared(model, used, ONCE) == first and loaded.file.read_bytes() == content, "made again"
+    assert os.listdir(cache()) == [Path(first.value).name], "nothing half made is left"
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ARCHSEARCH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"which cannot be written .*: set ARCHSEARCH_CACHE to a folder"):
+        prepared(model, used, ONCE)
 
 
 def test_a_runtime_that_is_not_installed_names_its_extra(monkeypatch):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import profile_models
 import pytest
@@ -18,6 +20,8 @@ from archsearch.profile import cache as cache_module
 from archsearch.profile import process
 from archsearch.profile.bench import Here
 from archsearch.profile.cache import Cache, measure_cached, own_cache
+from archsearch.profile.environment import EnergyCounter
+from archsearch.profile.kept import note_use, thin_out
 from archsearch.profile.models import architecture_model
 from archsearch.profile.settings import Failed, Subject
 from archsearch.profile.work import profile
@@ -78,9 +82,44 @@ def test_only_the_very_same_is_found_again(counted, tmp_path, monkeypatch):
         assert cache.find(cache_module._key(subject, settings, first.fingerprint)) == (None, "")
     assert cache.find(cache_module._key(SUBJECT, SHORT, first.fingerprint))[0] == again
     assert cache.find(cache_module._key(SUBJECT, SHORT, "0" * 16)) == (None, ""), "another device"
-    with monkeypatch.context() as patched:
-        patched.setattr(cache_module, "PROTOCOL", 99)
-        assert "cached" not in measure_cached([SUBJECT], SHORT, cache=cache)[0].about
+    for name, other in (("PROTOCOL", 99), ("EnergyCounter", SimpleNamespace(find=lambda: not EnergyCounter.find()))):
+        with monkeypatch.context() as patched:
+            patched.setattr(cache_module, name, other)
+            assert "cached" not in measure_cached([SUBJECT], SHORT, cache=cache)[0].about
+
+
+def test_what_is_measured_anew_takes_the_place_of_what_was_known(counted, monkeypatch):
+    Here().measure([SUBJECT, TWIN], SHORT, fresh=False)
+    monkeypatch.setattr(process, "command", lambda: counted.body("time_all(lambda number: [7.0])\nsay('done')"))
+    assert [each.latency.median for each in Here().measure([SUBJECT, TWIN], SHORT, fresh=False)] == [2.0, 3.0]
+    assert [each.latency.median for each in Here().measure([SUBJECT], SHORT, fresh=True)] == [7.0]
+    assert [each.latency.median for each in Here().measure([SUBJECT, TWIN], SHORT, fresh=False)] == [7.0, 3.0]
+
+
+def test_of_many_those_stay_that_were_used_last(tmp_path):
+    """A file that a killed process was writing is one of them."""
+    for number, name in enumerate(("first", "second", ".writing-0", "folder", "last")):
+        path = tmp_path / name
+        path.mkdir() if name == "folder" else path.write_text(name)
+        os.utime(path, (1000 * number, 1000 * number))
+    note_use(tmp_path / "second")
+    thin_out(tmp_path, 2, idle=time.time() - 2500)
+    assert sorted(os.listdir(tmp_path)) == ["folder", "last", "second"], "one of them was used lately"
+    thin_out(tmp_path, 2)
+    assert sorted(os.listdir(tmp_path)) == ["last", "second"]
+
+
+def test_the_cache_does_not_grow_for_ever(counted, monkeypatch):
+    monkeypatch.setattr(cache_module, "MOST", 2)
+    cache = own_cache()
+    (found,) = measure_cached([SUBJECT], SHORT, cache=cache)
+    monkeypatch.setattr(Cache, "_path", lambda self, key: self.folder / "of all" / f"{key['arch']}.json")
+    keys = [{"arch": number} for number in range(4)]
+    for number, key in enumerate(keys):
+        cache.keep(key, found)
+        os.utime(cache._path(key), (number, number))
+        cache.find(keys[0])
+    assert [cache.find(key)[0] is not None for key in keys] == [True, False, False, True]
 
 
 def test_the_others_are_measured_beside_it_and_all_come_in_their_order(counted):

@@ -34,6 +34,7 @@ def test_what_is_no_model_is_refused_and_says_what_is(tmp_path: Path):
     for name, text, said in (
         ("net.yaml", "family: [", "not YAML"),
         ("net.json", "{", "not an architecture"),
+        ("net.json", "[" * 100_000, "not an architecture"),
         ("net.yaml", "family: cell", "the key"),
         ("net.onnx", "", "there is no such file"),
         ("net", "", "an .onnx file, or module:function"),

@@ -24,6 +24,7 @@ from archsearch.profile.measurement import Measurement, Profile
 from archsearch.profile.models import Model, architecture_model
 from archsearch.profile.process import Child, ChildFault
 from archsearch.profile.protocol import Step, describe, device_environment, measure
+from archsearch.profile.runtimes.pytorch import PyTorch
 from archsearch.profile.settings import Failed, Settings, Subject
 
 #: An installed runtime that computes something else, and one whose library is not there.
@@ -172,6 +173,26 @@ def test_subjects_take_turns_in_a_random_order_that_the_seed_decides():
     assert order(1) == found != order(2)
 
 
+def test_the_energy_of_the_processor_is_not_taken_for_that_of_a_gpu(tmp_path, monkeypatch):
+    (tmp_path / "intel-rapl:0").mkdir()
+    for name, text in (("name", "package-0"), ("energy_uj", "900"), ("max_energy_range_uj", "1000")):
+        (tmp_path / "intel-rapl:0" / name).write_text(text)
+
+    def energies() -> set[float | None]:
+        said: list[dict] = []
+        settings = Settings.from_json(SHORT.to_json() | {"launches": 1, "runs": 2})
+        request = {"numbers": [0], "cores": [0], "order": 0, "powercap": str(tmp_path)}
+        try:
+            tasks.measure_time([Subject(named("small"))], settings, request, lambda event, **data: said.append(data))
+        finally:
+            gc.enable()
+        return {each["energy_mj"] for each in said if "energy_mj" in each}
+
+    assert energies() == {0.0}
+    monkeypatch.setattr(PyTorch, "on_processor", False)
+    assert energies() == {None}
+
+
 HOSTILE = {
     "garbage": ("print('Segmentation fault (not really)', flush=True); time.sleep(600)", "Segmentation fault"),
     "a number": ("print(17, flush=True); time.sleep(600)", "'17'"),
@@ -181,6 +202,8 @@ HOSTILE = {
     ),
     "no end": ("sys.stdout.write('x' * (1 << 21)); sys.stdout.flush(); time.sleep(600)", "without an end"),
     "silence": ("say('begin', subject=0); print('stuck here', file=sys.stderr, flush=True); time.sleep(600)", "stuck here"),
+    "no figure": ("say('done')", "ended without a figure"),
+    "a stranger": ("say('begin', subject=7); time.sleep(600)", "answered of subject 7"),
     "an exit": ("say('begin', subject=0); sys.exit('no such kernel')", "exit code 1 before it had answered: no such kernel"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
+import numpy as np
 import pytest
 from profile_models import named
 
@@ -177,6 +178,18 @@ def test_what_a_backend_cannot_do_is_named():
     dilated = Loaded(nn.Sequential(nn.Conv2d(2, 2, 3, dilation=2)).eval(), wide.inputs)
     with pytest.raises(Unsupported, match="DilatedConv2D"):
         used.compile(dilated, ["nnpack"])
+
+
+def test_what_is_no_number_is_never_near_the_reference():
+    """In none of the outputs; and differences are those of numbers, in whichever type these are."""
+    ones, holes = np.ones(3, np.float32), np.array([1, np.nan, 1], np.float32)
+    endless = (ones * np.inf,)
+    for outputs, reference in (((ones, holes), (ones, ones)), ((ones, ones), (ones, holes)), (endless, endless)):
+        assert deviation(outputs, reference) == float("inf")
+    assert deviation((ones, ones + 1), (ones, ones * 4)) == 0.5
+    assert deviation((np.array([1], np.uint8),), (np.array([2], np.uint8),)) == 0.5
+    assert deviation((np.array([True, False]),), (np.array([True, True]),)) == 1.0
+    assert deviation((np.zeros((0, 3)),), (np.zeros((0, 3)),)) == 0.0 and deviation((ones,), (ones[:2],)) == float("inf")
 
 
 def test_a_model_whose_code_cannot_be_followed_still_runs_as_a_whole():

@@ -105,6 +105,18 @@ def test_a_measurement_says_what_was_seen():
         summarise([[[]]], "ms", 0)
 
 
+def test_what_stays_uncertain_is_marked_each_by_itself():
+    """A steady latency says nothing of the energy and the memory."""
+    taken = Taken([[[2.0] * 9] * 2] * 3, [[[1.0], [9.0]], [[9.0], [1.0]], [[5.0], [1.0]]], seconds=1.0)
+    taken.judge(settings := Settings())
+    memory = [{"baseline": 1, "load": 1000, "run": run, "apart": True} for run in (1000, 1500)]
+    found = taken.profile("pytorch", 1, memory, {"settings": settings.to_json(), "environment": {}})
+    assert not found.latency.noisy and found.energy.noisy and found.run_memory.noisy and not found.load_memory.noisy
+    still = Taken(taken.launches, [[[0.0]] * 2] * 3, seconds=1.0)
+    still.judge(settings)
+    assert still.spent is None, "a counter that stands still has measured nothing"
+
+
 def test_cores_are_physical_ones_first_and_never_too_few(tmp_path: Path):
     for core in range(4):
         topology = tmp_path / f"cpu{core}" / "topology"
@@ -132,6 +144,12 @@ def test_energy_is_that_of_whole_packages_and_absent_where_it_cannot_be_read(tmp
     counter = EnergyCounter.find(tmp_path)
     assert counter is not None and counter.read() == (900.0, 900.0)
     assert counter.spent((900.0, 900.0), (150.0, 2900.0)) == pytest.approx((250 + 2000) / 1000)  # the first began again
+    (tmp_path / "intel-rapl:1" / "max_energy_range_uj").unlink()
+    untold = EnergyCounter.find(tmp_path)
+    assert untold is not None and untold.spent((0.0, 900.0), (150.0, 2900.0)) == pytest.approx(2.15)
+    assert untold.spent((0.0, 900.0), (150.0, 100.0)) is None, (
+        "where it began again nobody knows: less than nothing would be invented"
+    )
     (tmp_path / "intel-rapl:1" / "energy_uj").unlink()
     assert counter.spent((900.0, 900.0), counter.read()) is None
     assert EnergyCounter.find(tmp_path) is None, "a sum without one package would be invented"

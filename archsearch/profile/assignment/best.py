@@ -104,7 +104,7 @@ def best_assignment(model: Model, runtime: str, settings: Settings, wanted: Want
 
     Raises:
         InputError: the runtime or a backend cannot be used here, or not even the library's own choice could be measured.
-        DeviceGone: measuring processes do not even start.
+        ChildFault: measuring processes do not even start.
         Interrupted: as the context raised it; the measuring process has been ended.
     """
     told = 0

@@ -11,22 +11,17 @@ from typing import Any
 
 from overrides import overrides
 
-from archsearch.jobs import ArchsearchError, InputError, Interrupted
+from archsearch.jobs import InputError, Interrupted
 from archsearch.profile.assignment.encoding import Encoding
 from archsearch.profile.assignment.estimator import Estimator
 from archsearch.profile.assignment.evaluation import Evaluation, contenders, front
 from archsearch.profile.assignment.log import Log, header_of, open_log
 from archsearch.profile.assignment.tables import Table
+from archsearch.profile.process import DeviceGone
 from archsearch.registry import ESTIMATORS
 
 #: Told each new evaluation, and in words how far the estimation has come.
 Watch = Callable[[Evaluation, str], None]
-
-
-class DeviceGone(ArchsearchError):
-    """What measures cannot be reached any more: says nothing about the assignment, which is not recorded."""
-
-    exit_code = 3
 
 
 class Problem(ABC):

@@ -24,7 +24,6 @@ Mode = Literal["name", "index"]
 #: Names go into shell lines and environment variables of other programs: nothing in them may mean anything there.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:/+-]{1,128}")
 
-
 #: More of them would make ids of thousands of digits.
 MOST_SYMBOLS, MOST_BACKENDS = 1000, 64
 
@@ -59,11 +58,11 @@ class Encoding:
 
     def __post_init__(self) -> None:
         checked_mode(self.mode)
-        _distinct([*map(str, self.symbols)], "oplist" if self.mode == "name" else "opmap")
-        _distinct(self.backends, "backends")
         if len(self.symbols) > MOST_SYMBOLS or len(self.backends) > MOST_BACKENDS:
             there = f"{len(self.symbols)} symbols on {len(self.backends)} backends"
             raise InputError(f"{there}; expected at most {MOST_SYMBOLS} on {MOST_BACKENDS}")
+        _distinct([*map(str, self.symbols)], "oplist" if self.mode == "name" else "opmap")
+        _distinct(self.backends, "backends")
         for name in (*(symbol.name for symbol in self.symbols), *self.backends):
             if not PLAIN_NAME.fullmatch(name):
                 raise InputError(f"the name {name[:60]!r} has characters that are not letters, digits or one of _.:/+-")

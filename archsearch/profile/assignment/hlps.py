@@ -46,7 +46,7 @@ class Hlps(Estimator):
     @overrides
     def _learn(self, evaluation: Evaluation) -> None:
         before = self._front
-        self._front = {each.id for each in front(self.known.values())}
+        self._front = {each.id for each in front([*(self.known[id_] for id_ in before), evaluation])}
         replaced = bool(before - self._front)
         for id_ in sorted(self._front - self._visited):
             self._visited.add(id_)

@@ -8,14 +8,13 @@ from dataclasses import replace
 from overrides import overrides
 
 from archsearch.jobs import InputError
-from archsearch.profile.assignment.driver import DeviceGone, Problem
+from archsearch.profile.assignment.driver import Problem
 from archsearch.profile.assignment.encoding import Encoding, Mode, encode
 from archsearch.profile.assignment.evaluation import Evaluation
 from archsearch.profile.bench import Bench, Here
 from archsearch.profile.graph import Described
 from archsearch.profile.measurement import Profile
 from archsearch.profile.models import Model
-from archsearch.profile.process import ChildFault
 from archsearch.profile.protocol import PROTOCOL, Watch
 from archsearch.profile.settings import Failed, Settings, Subject
 
@@ -72,10 +71,7 @@ class ModelProblem(Problem):
         rest = [id_ for id_ in ids if id_ not in found]
         if rest:
             subjects = [Subject(self.model, self.runtime, self.encoding.backends_of(id_)) for id_ in rest]
-            try:
-                measured = self.bench.measure(subjects, self.settings, watch=self.watch)
-            except ChildFault as error:
-                raise DeviceGone(f"nothing can be measured here any more: {error}") from error
+            measured = self.bench.measure(subjects, self.settings, watch=self.watch)
             found |= {id_: self._evaluation(id_, each) for id_, each in zip(rest, measured, strict=True)}
         return [found[id_] for id_ in ids]
 

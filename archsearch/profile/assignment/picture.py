@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ def check_picture(path: Path) -> None:
         raise InputError(f"the picture {path} has no ending that tells its kind; expected .png, .svg or .pdf")
     if not path.parent.is_dir():
         raise InputError(f"the picture's folder {path.parent} is not there")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"the picture {path} cannot be written; give another file")
 
 
 def draw(

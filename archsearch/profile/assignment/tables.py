@@ -14,13 +14,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from archsearch.jobs import JSON, InputError
-from archsearch.profile.assignment.encoding import Encoding, Symbol, checked_mode
+from archsearch.profile.assignment.encoding import MOST_SYMBOLS, Encoding, Symbol, checked_mode
 from archsearch.profile.assignment.evaluation import Evaluation
 from archsearch.profile.graph import Graph
 
@@ -126,8 +127,8 @@ def _load(path: Path, wrong: Callable[[str], NoReturn]) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            wrong(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+            ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+            wrong(f"the key {name[:60]!r} stands twice in one object")
         return found
 
     try:
@@ -174,6 +175,8 @@ def _symbols_by_name(oplist: list[Any], graph: Graph | None) -> tuple[tuple[Symb
 
 def _symbols_by_index(oplist: list[Any], opmap: Any) -> tuple[tuple[Symbol, ...], tuple[int, ...]]:
     nodes = tuple(_whole(each, "oplist") for each in oplist)
+    if max(nodes, default=0) >= MOST_SYMBOLS:
+        raise InputError(f"oplist names the symbol {str(max(nodes))[:40]}; expected at most {MOST_SYMBOLS - 1}")
     if opmap is None:  # the reference's: only how many symbols there are is known
         return tuple(Symbol(f"op{number}") for number in range(max(nodes, default=-1) + 1)), nodes
     symbols = []

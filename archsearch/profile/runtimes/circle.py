@@ -1,27 +1,15 @@
-"""PyTorch modules as circle files, the form of Samsung ONE, made by its exporter TICO; and the operations of such a file."""
+"""Circle files, the form of Samsung ONE: the operations of one. What measures them needs no PyTorch."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from circle_schema.v0_10 import circle as schema
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from archsearch.jobs import InputError
-from archsearch.profile.environment import installed
 from archsearch.profile.graph import Graph, Operation
-from archsearch.profile.models import Loaded
-from archsearch.profile.runtimes.exported import content_hash, kept
-from archsearch.profile.runtimes.torch_graph import trace
-
-#: To be raised with whatever changes what is exported.
-FORM = "circle 1"
 
 #: onert's names of operations, those of its OP_BACKEND_<name>, and what circle calls them (its loader decides).
 KINDS = {
@@ -82,17 +70,6 @@ NAMES = {code: name for name, codes in KINDS.items() for code in codes.split()}
 BYTES = {"FLOAT16": 2, "UINT8": 1, "INT64": 8, "BOOL": 1, "INT16": 2, "INT8": 1, "FLOAT64": 8}
 
 
-def circle_file(model: Loaded) -> Path:
-    """The circle file of a module, from those that are kept or made now.
-
-    Raises:
-        InputError: the module's code cannot be followed or exported; the text names what is in the way.
-    """
-    code = trace(model).code
-    versions = [str(installed(name)) for name in ("tico", "circle-schema")]
-    return kept(content_hash(code, model.inputs, FORM, *versions), ".circle", lambda: _exported(code, model))
-
-
 def circle_graph(path: Path) -> Graph:
     """The operations of a circle file, by onert's names, in the file's order: their places are what OP_BACKEND_MAP takes.
 
@@ -121,68 +98,6 @@ def circle_graph(path: Path) -> Graph:
         made_by.update(dict.fromkeys(writes, index))
         found.append(Operation(NAMES[called], size, sources))
     return Graph(tuple(found))
-
-
-# -------------------------------------------------------------------------------------------------------------- exporting
-def _exported(code: fx.GraphModule, model: Loaded) -> bytes:
-    import tico
-
-    _fold_norms(code)
-    for node in code.graph.nodes:
-        if node.op == "call_function" and node.target in (F.pad, torch._C._nn.pad):
-            node.target = _pad
-    code.recompile()
-    heard = _Heard()
-    log = logging.getLogger("tico")
-    log.addHandler(heard)
-    try:
-        tensors = tuple(torch.from_numpy(each) for each in model.inputs)
-        return bytes(tico.convert(code.eval(), tensors, strict=False).circle_binary)
-    except Exception as error:  # whatever PyTorch's exporter and TICO raise
-        text = [*heard.said, *(str(error).strip().splitlines() or [""])[:1]]
-        raise InputError(f"the model cannot be exported for onert ({type(error).__name__}: {'; '.join(text)[:300]})") from error
-    finally:
-        log.removeHandler(heard)
-
-
-def _fold_norms(code: fx.GraphModule) -> None:
-    """Batch norms that follow a convolution, and nothing else does, become part of its weights.
-
-    TICO would make a product and a sum of each, between two turns of the map's layout.
-    """
-    for node in list(code.graph.nodes):
-        source = node.args[0] if node.op == "call_module" and node.args else None
-        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) > 1:
-            continue
-        norm, conv = code.get_submodule(str(node.target)), code.get_submodule(str(source.target))
-        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and isinstance(conv, nn.Conv2d):
-            name = f"folded_{node.name}"
-            code.add_submodule(name, fuse_conv_bn_eval(conv, norm))
-            node.target, node.args = name, source.args
-            code.graph.erase_node(source)
-
-
-def _pad(x: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
-    """``F.pad``; what it takes away is cut off first, since onert only adds."""
-    pad = [int(each) for each in pad]
-    for place in range(0, len(pad), 2):
-        axis = x.dim() - 1 - place // 2
-        before, after = (max(0, -each) for each in pad[place : place + 2])
-        if before or after:
-            x = x.narrow(axis, before, x.shape[axis] - before - after)
-    more = [max(0, each) for each in pad]
-    return F.pad(x, more, mode, value) if any(more) else x
-
-
-class _Heard(logging.Handler):
-    """Keeps what TICO says of the operations that it cannot export."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(" ".join(record.getMessage().split("(trace)")[0].split()))
 
 
 # ---------------------------------------------------------------------------------------------------------------- reading

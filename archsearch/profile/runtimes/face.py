@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,9 @@ class Runtime(ABC):
     packages: ClassVar[tuple[str, ...]]  # distributions that it uses; their versions are part of the fingerprint
     optional: ClassVar[tuple[str, ...]] = ()  # those of them that it can do without
     extra: ClassVar[str] = ""  # the extra of archsearch that installs them
-    form: ClassVar[Literal["", "onnx"]] = ""  # of the files that it runs; without one it runs PyTorch's modules themselves
+    on_processor: ClassVar[bool] = True  # whether all is computed there: else its energy counter tells little of the model's
+    form: ClassVar[Literal["", "onnx", "circle"]] = ""  # of the files that it runs; without one it runs PyTorch's modules
+    _written: tuple[Loaded, tempfile.TemporaryDirectory[str], Path] | None = None
 
     def require(self) -> None:
         """See that this runtime can work here; called before anything starts.
@@ -81,6 +84,15 @@ class Runtime(ABC):
             InputError: the module cannot be written in this form.
         """
         raise NotImplementedError(f"the runtime {self.name!r} has no files")
+
+    def file(self, model: Loaded) -> Path:
+        """The model's file. The protocol gives it; for a module at hand it is written now."""
+        if model.file is not None:
+            return model.file
+        if self._written is None or self._written[0] is not model:
+            folder = tempfile.TemporaryDirectory(prefix="archsearch-model-")
+            self._written = model, folder, self.prepare(model, Path(folder.name))
+        return self._written[2]
 
     @property
     @abstractmethod
@@ -140,6 +152,13 @@ def deviation(outputs: Arrays, reference: Arrays) -> float:
     differ or a value is not finite."""
     if [a.shape for a in outputs] != [b.shape for b in reference]:
         return float("inf")
-    scale = max((float(np.abs(b).max()) for b in reference if b.size), default=0.0) or 1.0
-    worst = max((float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True) if a.size), default=0.0)
+    pairs = [(_exact(a), _exact(b)) for a, b in zip(outputs, reference, strict=True) if b.size]
+    scale = max((float(np.abs(b).max()) for _, b in pairs), default=0.0) or 1.0
+    with np.errstate(invalid="ignore"):  # infinite less infinite
+        worst = float(np.max([np.abs(a - b).max() for a, b in pairs], initial=0.0))  # NaN, if one is: max would lose it
     return worst / scale if np.isfinite(worst) else float("inf")
+
+
+def _exact(values: NDArray[Any]) -> NDArray[Any]:
+    """In a type whose differences are what they seem: those of unsigned numbers turn over, truth values have none."""
+    return values.astype(np.result_type(values.dtype, np.float64))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from overrides import overrides
@@ -18,7 +18,6 @@ from archsearch.jobs import InputError
 from archsearch.profile.graph import Graph, Operation
 from archsearch.profile.models import Loaded
 from archsearch.profile.runtimes.face import Arrays, Compiled, Runtime, Unsupported
-from archsearch.profile.runtimes.pytorch import PyTorch
 
 _CPU = """
 AddN ArgMinMax BatchMatMul BatchToSpaceND BinaryArithmetic BroadcastTo Comparison Concat Conv2D DepthToSpace
@@ -96,6 +95,7 @@ class Onert(Runtime):
     name: ClassVar[str] = "onert"
     packages: ClassVar[tuple[str, ...]] = ("onert", "tico", "circle-schema", "torch")
     extra: ClassVar[str] = "onert"
+    form: ClassVar[Literal["", "onnx", "circle"]] = "circle"
     threads = 1
     _last: tuple[Loaded, Path, Graph] | None = None
 
@@ -105,8 +105,15 @@ class Onert(Runtime):
 
         import archsearch.profile.runtimes.circle  # noqa: F401
 
-        PyTorch().settle(threads)
         self.threads = threads
+
+    @overrides
+    def prepare(self, model: Loaded, folder: Path) -> Path:
+        from archsearch.profile.runtimes.circle_export import circle
+
+        path = folder / "model.circle"
+        path.write_bytes(circle(model))
+        return path
 
     @property
     @overrides
@@ -117,7 +124,7 @@ class Onert(Runtime):
 
     @overrides
     def graph(self, model: Loaded) -> Graph:
-        return self._exported(model)[1]
+        return self._read(model)[1]
 
     @overrides
     def supports(self, operation: Operation, backend: str) -> bool:
@@ -125,16 +132,16 @@ class Onert(Runtime):
 
     @overrides
     def compile(self, model: Loaded, assignment: Sequence[str] | None) -> Compiled:
-        path, graph = self._exported(model)
+        path, graph = self._read(model)
         if assignment is not None:
             self.check(graph, assignment)
         return Session(path, graph, assignment, self.threads)
 
-    def _exported(self, model: Loaded) -> tuple[Path, Graph]:
-        from archsearch.profile.runtimes.circle import circle_file, circle_graph
+    def _read(self, model: Loaded) -> tuple[Path, Graph]:
+        from archsearch.profile.runtimes.circle import circle_graph
 
         if self._last is None or self._last[0] is not model:
-            path = circle_file(model)
+            path = self.file(model)
             self._last = model, path, circle_graph(path)
         return self._last[1:]
 

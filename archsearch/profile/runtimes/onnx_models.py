@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,16 +24,15 @@ if TYPE_CHECKING:
 class OnnxModels(Runtime):
     """A runtime that runs ONNX files. Without an assignment, or with one backend for all, the whole file as it is."""
 
-    form: ClassVar[Literal["", "onnx"]] = "onnx"
+    form: ClassVar[Literal["", "onnx", "circle"]] = "onnx"
     own: ClassVar[str]  # the backend of a whole model without an assignment
     threads = 1
-    _exported: tuple[Loaded, tempfile.TemporaryDirectory[str], Path] | None = None
     _apart: tuple[Loaded, Parts] | None = None
 
     @overrides
     def prepare(self, model: Loaded, folder: Path) -> Path:
-        if model.onnx is not None:
-            return model.onnx
+        if model.file is not None:
+            return model.file
         export(model.module, model.inputs, folder / "model.onnx")
         return folder / "model.onnx"
 
@@ -65,7 +63,7 @@ class OnnxModels(Runtime):
         """
 
     def _whole(self, model: Loaded, backend: str) -> Compiled:
-        file = self._file(model)
+        file = self.file(model)
         try:
             call = self.ready(file, backend, [each.shape for each in model.inputs])
         except Exception:  # perhaps of the file's own functions, which taking apart writes out; if not, this says what it is
@@ -104,17 +102,8 @@ class OnnxModels(Runtime):
         from archsearch.profile.runtimes.onnx_graph import take_apart
 
         if self._apart is None or self._apart[0] is not model:
-            self._apart = model, take_apart(self._file(model), model.inputs)
+            self._apart = model, take_apart(self.file(model), model.inputs)
         return self._apart[1]
-
-    def _file(self, model: Loaded) -> Path:
-        """The model's file. The protocol gives it; for a module at hand it is written now."""
-        if model.onnx is not None:
-            return model.onnx
-        if self._exported is None or self._exported[0] is not model:
-            folder = tempfile.TemporaryDirectory(prefix="archsearch-onnx-")
-            self._exported = model, folder, self.prepare(model, Path(folder.name))
-        return self._exported[2]
 
 
 def reason(error: Exception) -> str:

@@ -68,6 +68,7 @@ class PyTorchCuda(WholeModel):
     """PyTorch's eager mode on a GPU."""
 
     name: ClassVar[str] = "pytorch-cuda"
+    on_processor: ClassVar[bool] = False
 
     @overrides
     def require(self) -> None:

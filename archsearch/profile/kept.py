@@ -1,0 +1,47 @@
+"""Where that is kept which may be deleted, and how much of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from archsearch.jobs import InputError
+
+
+def cache_folder() -> Path:
+    """``ARCHSEARCH_CACHE``, or ``archsearch`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises:
+        InputError: nobody knows where this user's home is.
+    """
+    named, shared = os.environ.get("ARCHSEARCH_CACHE", ""), os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        return Path(named or (Path(shared) if os.path.isabs(shared) else Path.home() / ".cache") / "archsearch").absolute()
+    except RuntimeError as error:
+        raise InputError(f"there is no place for a cache ({error}): set ARCHSEARCH_CACHE to a folder") from error
+
+
+def note_use(path: Path) -> None:
+    """Say that a kept file or folder is used now: what was not for the longest time goes first."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+def thin_out(folder: Path, most: int, idle: float = 0.0) -> None:
+    """Leave so many of a folder's files and folders, those that were used last; and what was used in the last ``idle`` seconds.
+
+    What a killed process has left half made goes the same way.
+    """
+    found: list[tuple[float, Path]] = []
+    for path in folder.iterdir():
+        with suppress(OSError):  # another process removes it
+            found.append((path.stat().st_mtime, path))
+    for used, path in sorted(found, reverse=True)[most:]:
+        if time.time() - used >= idle:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
