@@ -100,7 +100,8 @@ def make(judge: Reference, settings: ExportSection, say: Callable[[str], None] =
     """
     say("tracing the network …")
     program = program_of(judge.whole, judge.given[-1][:2])
-    files, checks = {}, {}
+    files: dict[str, bytes] = {}
+    checks: dict[str, JSON] = {}
     for name in dict.fromkeys(settings.formats):
         say(f"writing {name}, and running it on {judge.images} validation images …")
         files[name] = WRITERS[name](program, settings)
