@@ -44,7 +44,7 @@ DeviceAddress = Annotated[
 
 
 def printable(text: str, allowed: str = "") -> str:
-    """Text that may be a stranger's, for a terminal: nothing in it moves the cursor, but what is ``allowed``, or changes colours."""
+    """Text that may be a stranger's, for a terminal: but for what is ``allowed``, nothing in it moves the cursor or colours."""
     return "".join(letter if letter.isprintable() or letter in allowed else "?" for letter in text)
 
 
