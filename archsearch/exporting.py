@@ -25,6 +25,7 @@ from archsearch.report.model_card import card_markdown
 from archsearch.run import Run, artifacts_root, load_network, load_run
 from archsearch.store import Artifacts, Point, plain
 from archsearch.store.durable import TEMPORARY, make_folders, sync_folder, write_durably
+from archsearch.train.export_section import ExportSection
 
 if TYPE_CHECKING:
     from archsearch.data import Dataset
@@ -83,7 +84,7 @@ def export(
         StoreUnavailable: the folder cannot be written.
     """
     target = Path(output).expanduser().absolute()
-    chosen = _refuse_unknown(formats, input)
+    settings = _settings(formats, input)
     _refuse_present(target, force)
     run = run if isinstance(run, Run) else load_run(run)
     trained = _trained(run, point, evaluation, repeat)
@@ -93,8 +94,8 @@ def export(
 
     ref = trained.record.artifacts["weights"]
     judge = reference(load_network(trained.run, trained.arch.to_json(), ref), dataset, pixels=input == "pixels")
-    _plausible(judge, trained.record.metrics.get("val_error"))
-    made = make(judge, chosen, say)
+    plausible(judge, trained.record.metrics.get("val_error"))
+    made = make(judge, settings, say)
     files = {
         **{FORMATS[name]: payload for name, payload in made.files.items()},
         WEIGHTS: Artifacts(artifacts_root(trained.run.config, trained.run.folder)).load(ref),
@@ -105,15 +106,14 @@ def export(
         run, trained, dataset, {FORMATS[name]: check for name, check in made.checks.items()}, files, input == "pixels"
     )
     texts = {CARD_TEXT: card_markdown(card), CARD: json.dumps(card, indent=2) + "\n"}
-    _publish(target, {**files, **{name: text.encode() for name, text in texts.items()}})
+    publish(target, {**files, **{name: text.encode() for name, text in texts.items()}})
     return Export(target, card)
 
 
-def _refuse_unknown(formats: Sequence[str], input: str) -> list[str]:
-    """The formats, each once.
-
+def _settings(formats: Sequence[str], input: str) -> ExportSection:
+    """
     Raises:
-        InputError: there is none of that name, or what it needs is not installed.
+        InputError: there is no format of that name, or what it needs is not installed.
     """
     chosen = list(dict.fromkeys(formats))
     if unknown := [name for name in chosen if name not in FORMATS]:
@@ -122,12 +122,20 @@ def _refuse_unknown(formats: Sequence[str], input: str) -> list[str]:
         raise InputError(f"no format is named; known: {', '.join(FORMATS)}")
     if input not in INPUTS:
         raise InputError(f"input {input!r}: expected {' or '.join(INPUTS)}")
-    if "onnx" in chosen and (missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]):
+    refuse_missing(chosen)
+    return ExportSection.model_validate({"formats": chosen, "input": input})
+
+
+def refuse_missing(formats: Sequence[str]) -> None:
+    """
+    Raises:
+        InputError: what one of the formats needs is not installed.
+    """
+    if "onnx" in formats and (missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]):
         raise InputError(
             f"format onnx needs {' and '.join(missing)}, not installed here: pip install 'archsearch[onnx]'. "
-            "Without: --format torch."
+            "The format torch needs nothing."
         )
-    return chosen
 
 
 def _refuse_present(target: Path, force: bool) -> None:
@@ -248,7 +256,7 @@ def _data_of(run: Run) -> Dataset:
     return dataset
 
 
-def _plausible(judge: Reference, recorded: float | None) -> None:
+def plausible(judge: Reference, recorded: float | None) -> None:
     """
     Raises:
         ExportFailed: the network makes another error on the validation images than its training recorded.
@@ -263,7 +271,7 @@ def _plausible(judge: Reference, recorded: float | None) -> None:
         )
 
 
-def _publish(target: Path, files: Mapping[str, bytes]) -> None:
+def publish(target: Path, files: Mapping[str, bytes]) -> None:
     """Write a folder whole, or not at all, in the place of an earlier one.
 
     Raises:

@@ -196,6 +196,7 @@ INGREDIENTS: Registry[Any] = Registry(
         "training": "archsearch.recipes.kinds:TRAINING",
         "optimizer": "archsearch.recipes.kinds:OPTIMIZER",
         "augmentation": "archsearch.recipes.kinds:AUGMENTATION",
+        "exporter": "archsearch.recipes.kinds:EXPORTER",
         "parent_weights": "archsearch.recipes.kinds:PARENT_WEIGHTS",
     },
 )

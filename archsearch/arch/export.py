@@ -22,15 +22,10 @@ from torch.export import ExportedProgram
 
 from archsearch.jobs import ArchsearchError
 
-#: Operators of this version of ONNX: the oldest that the exporter writes without converting.
-OPSET = 18
 INPUT, OUTPUT = "images", "logits"
 
 #: Images (N, ...) to logits (N, classes).
 Runner = Callable[[Tensor], Tensor]
-
-#: Largest difference from PyTorch's outputs that a file may show, as a share of the largest output of a batch.
-TOLERANCE = 1e-4
 
 
 class ExportFailed(ArchsearchError):
@@ -110,31 +105,45 @@ def pickled_parts(payload: bytes) -> Iterator[str]:
                         yield f"{name}: {key}"
 
 
-def onnx_bytes(program: ExportedProgram) -> bytes:
-    """The program as one ONNX file, its weights inside, checked by ONNX's own checker.
+def onnx_bytes(program: ExportedProgram, opset: int) -> bytes:
+    """The program as one ONNX file, its weights inside, checked by ONNX's own checker. ``opset``: the version of its operators.
 
     Raises:
-        ExportFailed: an operation has no form in ONNX.
+        ExportFailed: an operation has no form in ONNX, or not in that version.
     """
     import onnx
 
+    model = onnx_model(program, input_names=[INPUT], output_names=[OUTPUT], opset_version=opset)
+    written = next(each.version for each in model.opset_import if not each.domain)
+    if written != opset:  # the exporter only warns of what it could not convert
+        raise ExportFailed(f"this network cannot be written with version {opset} of ONNX's operators, only with {written}")
+    _name_batch(model.graph)
     try:
-        with _quiet():
-            made = torch.onnx.export(
-                program,
-                dynamo=True,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                opset_version=OPSET,
-                verbose=False,
-            )
-        assert made is not None
-        model = made.model_proto
-        _tidy(model)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:
         raise ExportFailed(f"this network cannot be written as ONNX: {_first_line(error)}") from error
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def onnx_model(module: nn.Module | ExportedProgram, inputs: tuple[Tensor, ...] = (), **how: Any) -> Any:
+    """A module in evaluation mode, for inputs of these shapes, or a traced program as a message of ONNX (``ModelProto``). The
+    same content makes the same message. Batch norm is folded into the convolution before it where the exporter does so.
+
+    Args:
+        how: further arguments of ``torch.onnx.export``.
+
+    Raises:
+        ExportFailed: something in it cannot be traced, or has no form in ONNX.
+    """
+    try:
+        with _quiet(), torch.no_grad():
+            made = torch.onnx.export(module, inputs, dynamo=True, verbose=False, **how)
+        assert made is not None
+        model = made.model_proto
+    except Exception as error:  # whatever the module's code and the exporter raise
+        raise ExportFailed(f"this network cannot be written as ONNX: {_first_line(error)}") from error
+    _tidy(model)
+    return model
 
 
 def torch_runner(payload: bytes) -> Runner:
@@ -177,15 +186,18 @@ def largest_difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> flo
 
 
 def _tidy(model: Any) -> None:
-    """Take out of an ONNX model what only its exporter needs (names of source files among it), and name the open size."""
+    """Take out of an ONNX model what only its exporter needs: names of source files, different on every machine, among it."""
     graph = model.graph
-    values = [*graph.input, *graph.output, *graph.value_info]
-    for part in (model, graph, *graph.node, *graph.initializer, *values):
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         del part.metadata_props[:]
         if part.HasField("doc_string"):
             part.ClearField("doc_string")
+
+
+def _name_batch(graph: Any) -> None:
+    """Name the open size."""
     size = graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    for value in values:
+    for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if size and dim.dim_param == size:
                 dim.dim_param = "batch"
@@ -193,7 +205,7 @@ def _tidy(model: Any) -> None:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}".rstrip(": ")
 
 
 @contextmanager

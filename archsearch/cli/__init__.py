@@ -23,6 +23,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from archsearch.cli.options import printable
 from archsearch.jobs import ArchsearchError
 
 #: Verbs in the order in which ``--help`` lists them.
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except ArchsearchError as error:
         if os.environ.get("ARCHSEARCH_TRACEBACK", "0") not in ("", "0"):
             raise
-        print(f"archsearch: {error}", file=sys.stderr)
+        print("archsearch:", printable(str(error), "\n\t"), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

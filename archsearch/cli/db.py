@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsearch.cli.options import Json
+from archsearch.cli.options import Json, printable
 from archsearch.jobs import InputError
 
 if TYPE_CHECKING:
@@ -90,13 +90,16 @@ def listing(
     history: Annotated[
         bool, typer.Option("--history", help="All observations, also those that others took the place of.")
     ] = False,
-    top: Annotated[int, typer.Option(metavar="N", min=0, help="So many rows, the best first; 0: all.")] = 20,
+    top: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="So many rows, the best first; 0: all.  [default: 20; with --json all]"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """List what is in a database, best task metric first.
 
-    relative is the task metric divided by the best that the database has on the same data and task. --json has all columns
-    of all rows that were asked for, with who added them and when.
+    relative is the task metric divided by the best that the database has on the same data and task. --json has all columns,
+    with who added a row and when.
     """
     from archsearch.recipes.database import read_frame
 
@@ -113,7 +116,8 @@ def listing(
         frame = frame[[id_.startswith(recipe) for id_ in frame["recipe_id"]]]
     total = len(frame)
     frame = frame.sort_values("task_metric", ascending=False, kind="stable", na_position="last")
-    frame = frame.head(top) if top and not json else frame
+    count = (0 if json else 20) if top is None else top
+    frame = frame.head(count) if count else frame
     if json:
         from archsearch.recipes.snapshots import records
 
@@ -165,7 +169,7 @@ def _renamed(text: str) -> tuple[str, str]:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _notes(path: Path, found: Found) -> None:
@@ -205,7 +209,7 @@ def _show(frame: Any, *, history: bool) -> None:
         figures = [_cell(row, name, form) for name, _, form in shown]
         origin = f"{_known(row['run'])} {_known(row['point'])}" + ("" if not history or row["current"] else " (not current)")
         cells = [row["recipe_id"][:12], row["device"], row["quantisation"], _known(row["dataset"]), *figures, origin]
-        table.add_row(*(Text("".join(c if c.isprintable() else "?" for c in cell)) for cell in cells))  # a stranger's text
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     console = Console()
     if not console.is_terminal:
         console = Console(width=400)  # whoever reads a pipe wants whole words

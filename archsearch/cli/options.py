@@ -43,6 +43,11 @@ DeviceAddress = Annotated[
 ]
 
 
+def printable(text: str, allowed: str = "") -> str:
+    """Text that may be a stranger's, for a terminal: but for what is ``allowed``, nothing in it moves the cursor or colours."""
+    return "".join(letter if letter.isprintable() or letter in allowed else "?" for letter in text)
+
+
 def size_text(count: float) -> str:
     """Bytes for people: 512 bytes, 1.21 MiB."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):

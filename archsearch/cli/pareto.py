@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsearch.cli.options import Json
+from archsearch.cli.options import Json, printable
 
 if TYPE_CHECKING:
     from archsearch.recipes.selection import Selection
@@ -37,7 +37,8 @@ def command(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="DB|CSV|PARQUET", help="A golden database (SQLite file or PostgreSQL URL), or a file exported from one."
+            metavar="DB|CSV|PARQUET|JSON",
+            help="A golden database (SQLite file or PostgreSQL URL), or a file exported from one.",
         ),
     ],
     device: Annotated[
@@ -184,11 +185,11 @@ def _show(found: Selection) -> None:
         share = [] if found.paretoness is None else [f"{found.paretoness[i]:.3g}"]
         marks = ["knee"] if i == found.knee else [] if found.front[i] else ["behind"]
         cells = [str(place), _short(found.ids[i]), *texts, *figures, *share, *marks]
-        table.add_row(*(Text(cell) for cell in cells))  # ids and names are a stranger's: no markup
+        table.add_row(*(Text(printable(cell)) for cell in cells))  # ids and names are a stranger's: no markup either
     console.print(table)
     on = f" on {', '.join(found.devices)}" if found.devices else ""
     counts = f"{len(found.ids)} recipes{on}; {int(found.front.sum())} on the front, {len(found.chosen)} shown"
-    console.print(f"compared   {counts}", highlight=False, soft_wrap=True, markup=False)
+    console.print(printable(f"compared   {counts}"), highlight=False, soft_wrap=True, markup=False)
 
 
 def _draw(path: Path, found: Selection, source: str) -> None:
@@ -201,7 +202,7 @@ def _draw(path: Path, found: Selection, source: str) -> None:
         found.values[:, 0],
         found.values[:, -1],
         labels=(found.metrics[0], found.metrics[-1]),
-        title=f"{len(found.ids)} recipes{on}"[:80],
+        title=printable(f"{len(found.ids)} recipes{on}")[:80],
         front=found.front,
         chosen=found.chosen.tolist(),
         paretoness=found.paretoness,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archsearch.cli.options import Json
-from archsearch.cli.recipe_text import progress, say, short, tell
+from archsearch.cli.recipe_text import progress, say, short, tell, tell_result
 from archsearch.jobs import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def new(
         int | None, typer.Option(metavar="ID", help="With --from: which point; default: the best of the frontier.")
     ] = None,
     task: Annotated[str, typer.Option(help="What the recipe is for.")] = "classification",
-    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Of the training.  [default: 0; with --from the point's]")
+    ] = None,
     pantry: PantryOption = None,
     json: Json = False,
 ) -> None:
@@ -74,13 +76,15 @@ def new(
         raise InputError(f"-o {output} is there already: give another name.")
     if from_ is not None and choices:
         raise InputError("--from and SLOT=NAME: give the one or the other; `archsearch recipe show` says what is in a recipe")
+    if from_ is not None and seed is not None:
+        raise InputError("--from and --seed: a point has the seed that it was trained with; in the file another one can be set")
     if from_ is None and point is not None:
         raise InputError("--point is of a run: give --from RUN with it")
     known: dict[str, Any] = {}
     if from_ is not None:
         recipe, known = _of_point(from_, point, output)
     else:
-        recipe, stock = empty_recipe(task, seed), _pantry(pantry)
+        recipe, stock = empty_recipe(task, seed or 0), _pantry(pantry)
         for path, name in _chosen(choices).items():
             recipe = _put(recipe, stock, path, name)
     recipe.save(output)
@@ -161,8 +165,10 @@ def run(
     """Train what a recipe says, in this process.
 
     The same command again goes on after Ctrl-C or a kill, from a checkpoint that is at most a minute old; or shows the result
-    of one that has ended. Exit codes: 0 done, 2 bad input, 3 the training failed, 130 interrupted.
+    of one that has ended. A recipe with an exporter (slot export) also writes the trained network into DIR/export, each file
+    compared with PyTorch. Exit codes: 0 done, 2 bad input, 3 the training or the export failed, 130 interrupted.
     """
+    from archsearch.recipe_export import export_recipe, settings_of
     from archsearch.recipe_run import run_recipe
 
     found = _recipe(recipe, pantry, db)
@@ -172,16 +178,11 @@ def run(
     for path, slot in found.all_slots():
         if slot.optional and found.at(path) is None:
             print(f"{path} is empty: {slot.empty}", file=sys.stderr)
+    settings_of(found)  # what its exporter would lack is said before anything is trained
     with progress() as moved:
         done = run_recipe(found, output, sources=sources, device=device, threads=threads, say=say, progress=moved)
-    if json:
-        print(json_module.dumps({"state": done.state, "reason": done.reason, "run": str(done.path), **done.result}, indent=2))
-    elif done.result:
-        low, high = done.result["interval"]
-        print(f"{done.result['metric']} {done.result['value']:.4f}, 95 % interval {low:.4f} to {high:.4f}")
-        print(f"recipe     {done.recipe.id}\nfiles      {done.path}")
-        call = f"from archsearch.recipe_run import load_recipe_run; print(load_recipe_run({str(done.path)!r}).load())"
-        print(f'model      python -c "{call}"')
+    exported = export_recipe(done, say) if done.result else None
+    tell_result(done, exported, json)
     if done.state != "done":
         print(f"archsearch: {done.state}: {done.reason}; the same command again goes on", file=sys.stderr)
         raise typer.Exit(130 if done.state == "interrupted" else 3)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from archsearch.recipe_run import RecipeRun
     from archsearch.recipes.ingredient import Ingredient
     from archsearch.recipes.recipe import Recipe
 
@@ -51,6 +52,21 @@ def tell(recipe: Recipe, json: bool, **more: Any) -> None:
         print(text)
     if "file" in more:
         print(f"file       {more['file']}")
+
+
+def tell_result(done: RecipeRun, exported: Mapping[str, Any] | None, json: bool) -> None:
+    """What came of running a recipe, and of its exporter."""
+    if json:
+        about = {"state": done.state, "reason": done.reason, "run": str(done.path), "export": exported}
+        print(json_module.dumps({**about, **done.result}, indent=2))
+    elif done.result:
+        low, high = done.result["interval"]
+        print(f"{done.result['metric']} {done.result['value']:.4f}, 95 % interval {low:.4f} to {high:.4f}")
+        print(f"recipe     {done.recipe.id}\nfiles      {done.path}")
+        call = f"from archsearch.recipe_run import load_recipe_run; print(load_recipe_run({str(done.path)!r}).load())"
+        print(f'model      python -c "{call}"')
+        for name, check in exported["checks"].items() if exported else ():
+            print(f"export     {done.path / 'export' / name}, within {check['largest_difference']:.1e} of PyTorch")
 
 
 def _parameters(ingredient: Ingredient) -> str:

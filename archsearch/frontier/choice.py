@@ -29,9 +29,14 @@ def epsilon_front(points: ArrayLike, eps: float) -> Mask:
     front = nondominated(array)
     if slack == 0.0:
         return front
+    limits = np.unique(array[front], axis=0) + slack
+    if array.shape[1] == 2:  # the first objective rises along them and the second falls: of those that will do, the first
+        first = np.searchsorted(limits[:, 0], array[:, 0])
+        near: Mask = array[:, 1] <= np.append(limits[:, 1], -np.inf)[first]
+        return near
     behind = np.flatnonzero(~front)
-    for worst in np.unique(array[front], axis=0) + slack:
-        near = (array[behind] <= worst).all(axis=1)
+    for worst in limits:
+        near = np.asarray((array[behind] <= worst).all(axis=1))
         front[behind[near]] = True
         behind = behind[~near]
     return front

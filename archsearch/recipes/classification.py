@@ -15,17 +15,19 @@ from archsearch.recipes.ingredient import Ingredient, Slot, made
 from archsearch.recipes.kinds import OPTIMIZER_KEYS, TRAINING_KEYS
 from archsearch.recipes.recipe import Recipe
 from archsearch.recipes.task import Refer, Task
+from archsearch.train.export_section import ExportSection
 from archsearch.train.section import TrainSection
 
 
 class Classification(Task):
-    """Slots: a model, data, a training with its optimizer and augmentation, and perhaps the weights of a parent."""
+    """Slots: a model, data, a training with its optimizer and augmentation, perhaps the weights of a parent and an exporter."""
 
     slots: ClassVar[Mapping[str, Slot]] = {
         "model": Slot(("architecture", "cell_family")),
         "data": Slot(("data",)),
         "training": Slot(("training",)),
         "weights": Slot(("parent_weights",), optional=True, empty="the network is trained from scratch"),
+        "export": Slot(("exporter",), optional=True, empty="no files for other programs are written"),
     }
     work: ClassVar[str] = "train"
     metric: ClassVar[str] = "val_error"
@@ -62,6 +64,9 @@ class Classification(Task):
             )
         train = training(section, filled(recipe, "training").name, names_in(recipe))
         slots = {**recipe.slots, "model": model, "data": replace(given, sha256=data.hash), "training": train}
+        if (export := recipe.slots.get("export")) is not None:
+            settings = ExportSection.model_validate(export.to_json()["parameters"])
+            slots["export"] = made("exporter", export.name, settings.model_dump(mode="json"))
         return replace(recipe, slots=slots)
 
     @overrides

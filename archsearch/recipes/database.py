@@ -83,9 +83,10 @@ def read_frame(place: str | Path, *, history: bool = False, recipes: bool = Fals
     else:
         frame = frame[current]
     if recipes:
-        texts = database.recipes(sorted(set(frame["recipe_id"])))
-        for id_, text in texts.items():
-            _recipe(str(database), id_, text)
+        ids = sorted(set(frame["recipe_id"]))
+        texts = database.recipes(ids)
+        for id_ in ids:
+            _recipe(str(database), id_, texts.get(id_))
         frame = frame.assign(recipe=frame["recipe_id"].map(texts))
     return frame.reset_index(drop=True)
 
@@ -168,12 +169,14 @@ def adder() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _recipe(place: str, id_: str, text: str) -> Recipe:
+def _recipe(place: str, id_: str, text: str | None) -> Recipe:
     """
     Raises:
         StoreDamaged: it is not the recipe of that id.
     """
     try:
+        if not isinstance(text, str):
+            raise InputError(f"it has {'no text' if text is None else 'another type'}")
         return checked_recipe(id_, json.loads(text))
     except (InputError, ValueError, RecursionError) as error:
         raise StoreDamaged(f"{place}: recipe {id_} is not what was written: {error}") from error

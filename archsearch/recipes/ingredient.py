@@ -38,7 +38,8 @@ class Kind:
 
     ``model`` checks the parameters; ``settle`` then refuses (InputError) what only the code itself can tell, and returns them
     as they are kept. A kind without ``model`` has its whole check in ``settle``. ``version`` grows when the same parameters
-    come to mean something else.
+    come to mean something else. ``content``: its parameters lead to something that a SHA-256 can stand for, and whoever uses
+    an ingredient with one checks that.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Kind:
     model: type[BaseModel] | None = None
     settle: Callable[[dict[str, JSON]], dict[str, JSON]] = lambda parameters: parameters
     slots: Mapping[str, Slot] = field(default_factory=dict)
+    content: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,9 @@ def read_ingredient(node: Node, problems: list[Problem], where: str = "") -> Ing
         problems.append((values["sha256"].place, f"{_at(where, 'sha256')} is {sha256!r}: expected 64 hexadecimal digits."))
     if kind is None:
         return None
+    if sha256 is not None and not kind.content:  # else it would hide the parameters from the id
+        text = f"{_at(where, 'sha256')}: what a {kind.name} is stands in its parameters. Leave sha256 out."
+        problems.append((values["sha256"].place, text))
     if "version" in data and data["version"] != kind.version:
         problems.append((values["version"].place, _wrong_version(_at(where, "version"), kind, data["version"])))
     parameters = _parameters(kind, values["parameters"], problems) if "parameters" in values else {}

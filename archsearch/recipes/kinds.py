@@ -13,6 +13,7 @@ from archsearch.config import Section
 from archsearch.data.section import AugmentSection, DataSection
 from archsearch.jobs import JSON, InputError
 from archsearch.recipes.ingredient import Kind, Slot
+from archsearch.train.export_section import ExportSection
 from archsearch.train.section import TrainSection
 
 #: Keys of a training that are about its course and not about what comes out of it: a recipe has none of them.
@@ -89,7 +90,7 @@ CELL_FAMILY = Kind(
     model=arguments_of(seed_architecture),
     settle=_family,
 )
-DATA = Kind("data", "a data set, loaded or generated", model=DataSection)
+DATA = Kind("data", "a data set, loaded or generated", model=DataSection, content=True)
 OPTIMIZER = Kind("optimizer", "optimizer and course of the learning rate", model=some_of(TrainSection, OPTIMIZER_KEYS))
 AUGMENTATION = Kind("augmentation", "what training images go through", model=AugmentSection)
 TRAINING = Kind(
@@ -98,6 +99,7 @@ TRAINING = Kind(
     model=some_of(TrainSection, TRAINING_KEYS),
     slots={"optimizer": Slot(("optimizer",)), "augmentation": Slot(("augmentation",))},
 )
+EXPORTER = Kind("exporter", "files of the trained network for other programs", model=ExportSection)
 PARENT_WEIGHTS = Kind(
     "parent_weights", "the weights of a parent that a grown network starts from", model=ParentWeights, settle=_inherited
 )

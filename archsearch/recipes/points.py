@@ -49,6 +49,7 @@ def recipe_of(run: FinishedRun, point: Point | int) -> Recipe:
         "data": data(config, meta["dataset"]["hash"], **place),
         "training": training(section, f"{section.epochs}-epochs", (section.optimizer, _augmentation_name(section))),
         "weights": None if inherit is None else _weights(inherit),
+        "export": None,
     }
     rungs = tuple(spec.get("rungs", ())) if section.keep == "best" else ()  # elsewhere they change nothing
     return Recipe("classification", record.job.seed, slots, rungs)

@@ -161,10 +161,10 @@ def _flat(recipe: Recipe) -> dict[str, JSON]:
     return found
 
 
-def _leaves(path: str, value: JSON) -> dict[str, JSON]:
-    if not isinstance(value, Mapping):
-        return {path: value}
+def _leaves(path: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Its values by path; an empty mapping within it is one, too: ids are made of it."""
     found: dict[str, JSON] = {}
     for key, child in value.items():
-        found |= _leaves(f"{path}.{key}", child)
+        inside = isinstance(child, Mapping) and child
+        found |= _leaves(f"{path}.{key}", child) if inside else {f"{path}.{key}": child}
     return found

@@ -70,7 +70,7 @@ def query_pareto_optimal_recipes(
         return [], {name: [] for name in META}
     if reasons:
         warnings.warn(in_words(reasons, len(df)), stacklevel=2)
-    if metric_custom.startswith("od_") and "device" in df.columns and (devices := df["device"].nunique()) > 1:
+    if metric_custom.startswith("od_") and "device" in df.columns and (devices := df["device"][good].nunique()) > 1:
         warnings.warn(f"{metric_custom} of {devices} devices is compared: choose the rows of one", stacklevel=2)
 
     rows = None if good.all() else np.flatnonzero(good)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 _KEYS = ("recipe", "task", "seed", "slots", "rungs")
+_SEEDS = "expected a whole number from 0 to 2**63 - 1."
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,10 @@ def empty_recipe(task: str = "classification", seed: int = 0) -> Recipe:
     """A recipe with nothing in it.
 
     Raises:
-        InputError: no such task.
+        InputError: no such task, or a seed that no recipe has.
     """
+    if not _is_seed(seed):
+        raise InputError(f"seed is {seed!r}: {_SEEDS}")
     return Recipe(task, seed, dict.fromkeys(TASKS.get(task).slots))
 
 
@@ -208,8 +211,8 @@ def _read(node: Node, what: str, problems: list[Problem]) -> Recipe:
     if "task" in data and not (isinstance(task, str) and task in TASKS):
         problems.append((values["task"].place, f"no task is called {task!r}. Known: {', '.join(TASKS)}."))
     seed, rungs = data.get("seed", 0), data.get("rungs", [])
-    if not _whole(seed, 0) or seed >= 1 << 63:
-        problems.append((values["seed"].place, f"seed is {seed!r}: expected a whole number from 0 to 2**63 - 1."))
+    if not _is_seed(seed):
+        problems.append((values["seed"].place, f"seed is {seed!r}: {_SEEDS}"))
     if not isinstance(rungs, list) or not all(_whole(each, 1) for each in rungs):
         problems.append((values["rungs"].place, f"rungs is {rungs!r}: expected a list of epochs."))
     if isinstance(task, str) and task in TASKS:
@@ -217,6 +220,10 @@ def _read(node: Node, what: str, problems: list[Problem]) -> Recipe:
     if problems:
         raise report(what, problems)
     return Recipe(str(task), seed, slots, tuple(rungs))
+
+
+def _is_seed(value: JSON) -> bool:
+    return _whole(value, 0) and value < 1 << 63
 
 
 def _whole(value: JSON, least: int) -> bool:

@@ -64,9 +64,9 @@ def _draw(
     steps: bool,
     bigger: tuple[bool, bool],
 ) -> None:
-    axes.set_title(title)
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
+    axes.set_title(title, parse_math=False)  # names are a stranger's: $ is no formula
+    axes.set_xlabel(labels[0], parse_math=False)
+    axes.set_ylabel(labels[1], parse_math=False)
     cost_axis(axes, x)
     shown = _shown(front, chosen)
     look: dict[str, Any] = {"s": 14, "linewidths": 0, "zorder": 2}

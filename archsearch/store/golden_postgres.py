@@ -81,6 +81,7 @@ def _refuse_foreign(connection: Connection) -> None:
     """
     Raises:
         StoreDamaged: the schema has views, triggers or tables that archsearch does not make: they could do what it never would.
+        InputError: they may well be what a newer archsearch makes.
     """
     relations = (
         "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind <> 'i' "
@@ -93,4 +94,7 @@ def _refuse_foreign(connection: Connection) -> None:
     rules = "SELECT rulename FROM pg_rules WHERE schemaname = %s"
     for statement, values in ((relations, (SCHEMA, list(TABLES.tables))), (triggers, (SCHEMA,)), (rules, (SCHEMA,))):
         if (found := connection.exec_driver_sql(statement, values).scalar()) is not None:
+            meta = f"SELECT relkind::text FROM pg_class WHERE oid = to_regclass('{SCHEMA}.meta')"
+            if connection.exec_driver_sql(meta).scalar() == "r":
+                check_version(connection, write=True)
             raise StoreDamaged(f"its schema has {found}, which archsearch did not make")

@@ -92,13 +92,13 @@ class SqlitePlace(Place):
         with translated(self._path, "writing"), connect(self._path, "rw", timeout=PATIENCE).connect() as connection:
             _harden(connection)
             with connection.begin():
-                refuse_foreign(connection, TABLES)
+                _refuse_foreign(connection)
                 check_version(connection, write=True)
                 migrate(connection)
                 yield connection
 
     def _check(self, connection: Connection, *, write: bool) -> None:
-        refuse_foreign(connection, TABLES)
+        _refuse_foreign(connection)
         if (found := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()) != "ok":
             raise StoreDamaged(f"{self} is damaged: {found}")
         check_version(connection, write=write)
@@ -175,6 +175,21 @@ class SqlitePlace(Place):
             for end in ("", "-wal", "-shm"):
                 with suppress(OSError):
                     new.with_name(new.name + end).unlink()
+
+
+def _refuse_foreign(connection: Connection) -> None:
+    """
+    Raises:
+        StoreDamaged: the file has what archsearch does not make.
+        InputError: it may well be what a newer archsearch makes.
+    """
+    try:
+        refuse_foreign(connection, TABLES)
+    except StoreDamaged:
+        meta = "SELECT 1 FROM sqlite_schema WHERE name = 'meta' AND type = 'table' AND sql LIKE 'CREATE TABLE %'"
+        if connection.exec_driver_sql(meta).scalar():
+            check_version(connection, write=True)
+        raise
 
 
 def _harden(connection: Connection) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from archsearch.arch.export import (
-    TOLERANCE,
     ExportFailed,
     OnPixels,
     Runner,
@@ -25,8 +25,12 @@ from archsearch.arch.export import (
 from archsearch.data import Dataset
 from archsearch.jobs import JSON
 from archsearch.train.batches import resident
+from archsearch.train.export_section import ExportSection
 
-WRITERS = {"onnx": onnx_bytes, "torch": torch_bytes}
+WRITERS: Mapping[str, Callable[[ExportedProgram, ExportSection], bytes]] = {
+    "onnx": lambda program, settings: onnx_bytes(program, settings.opset),
+    "torch": lambda program, settings: torch_bytes(program),
+}
 RUNNERS: Mapping[str, Callable[[bytes], Runner]] = {"onnx": onnx_runner, "torch": torch_runner}
 
 #: Validation images that each file is run on, at most; spread evenly over the split.
@@ -88,19 +92,20 @@ def reference(network: nn.Module, dataset: Dataset, *, pixels: bool) -> Referenc
     return Reference(whole, given, wanted, wrong / len(labels), len(labels))
 
 
-def make(judge: Reference, formats: Sequence[str], say: Callable[[str], None] = lambda text: None) -> Made:
+def make(judge: Reference, settings: ExportSection, say: Callable[[str], None] = lambda text: None) -> Made:
     """The file of each format, each run and compared.
 
     Raises:
-        ExportFailed: a file cannot be made, or its outputs are further from the network's than ``TOLERANCE``.
+        ExportFailed: a file cannot be made, or its outputs are further from the network's than ``settings.tolerance``.
     """
     say("tracing the network …")
     program = program_of(judge.whole, judge.given[-1][:2])
-    files, checks = {}, {}
-    for name in formats:
+    files: dict[str, bytes] = {}
+    checks: dict[str, JSON] = {}
+    for name in dict.fromkeys(settings.formats):
         say(f"writing {name}, and running it on {judge.images} validation images …")
-        files[name] = WRITERS[name](program)
-        checks[name] = _check(name, RUNNERS[name](files[name]), judge.given, judge.wanted)
+        files[name] = WRITERS[name](program, settings)
+        checks[name] = _check(name, RUNNERS[name](files[name]), judge, settings.tolerance)
     return Made(files, checks)
 
 
@@ -126,22 +131,23 @@ def _batches(images: Tensor) -> list[Tensor]:
     return list(images.tensor_split(cuts[:-1]))
 
 
-def _check(name: str, run: Runner, given: Sequence[Tensor], wanted: Sequence[Tensor]) -> dict[str, JSON]:
+def _check(name: str, run: Runner, judge: Reference, tolerance: float) -> dict[str, JSON]:
     """
     Raises:
         ExportFailed: the file does not compute what PyTorch does; the text has the figures.
     """
-    found = []
+    given, wanted = judge.given, judge.wanted
+    found: list[Tensor] = []
     for batch in given:
         try:
             found.append(run(batch))
         except Exception as error:  # each library has its own
             raise ExportFailed(f"format {name}: the file does not run on {len(batch)} images: {error}") from error
     largest = largest_difference(found, wanted)
-    if largest > TOLERANCE:
+    if largest > tolerance:
         raise ExportFailed(
             f"format {name}: the file's outputs are not PyTorch's. The largest difference is {largest:.2g} of the largest "
-            f"output of its batch, {TOLERANCE:g} is allowed. Nothing was written."
+            f"output of its batch, {tolerance:g} is allowed. Nothing was written."
         )
     same = sum(int((a.argmax(1) == b.argmax(1)).sum()) for a, b in zip(found[:-1], wanted[:-1], strict=True))
     return {
@@ -149,6 +155,6 @@ def _check(name: str, run: Runner, given: Sequence[Tensor], wanted: Sequence[Ten
         "made_up": len(given[-1]),
         "batch_sizes": sorted({len(batch) for batch in given}),
         "largest_difference": largest,
-        "tolerance": TOLERANCE,
+        "tolerance": tolerance,
         "same_class": same,
     }

@@ -175,7 +175,7 @@ def traced_for_two(network, images):
 def test_a_file_that_computes_something_else_is_not_written(run, grown, exported, tmp_path, monkeypatch, fault):
     if fault == "a weight":
         monkeypatch.setattr(formats, "program_of", lambda network, images: None)  # the file is there already
-        monkeypatch.setattr(formats, "WRITERS", {"onnx": lambda program: spoiled(exported.path / "model.onnx")})
+        monkeypatch.setattr(formats, "WRITERS", {"onnx": lambda *given: spoiled(exported.path / "model.onnx")})
     elif fault == "the mean":
         monkeypatch.setattr(formats, "OnPixels", lambda network, shift, scale: OnPixels(network, 0.99 * shift, scale))
     else:  # traced for two images, and no other number

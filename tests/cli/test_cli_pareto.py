@@ -12,6 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from archsearch.cli import main
+from archsearch.recipes.snapshots import write_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipes")
     df.to_csv(folder / "all.csv", index=False)
     df.to_parquet(folder / "all.parquet")
+    df.to_json(folder / "all.json", orient="records")
     (folder / "notes.csv").write_text("name,value\na,1\n")
     (folder / "broken.parquet").write_bytes(b"PAR1 this is none PAR1")
     (folder / "empty.csv").touch()
@@ -45,7 +47,7 @@ def run(capsys, *words):
     return ended.value.code, said.out, said.err
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
 def test_json_says_which_recipes_and_how_they_stand(folder, capsys, kind):
     from archsearch.recipes import query_pareto_optimal_recipes
 
@@ -57,6 +59,31 @@ def test_json_says_which_recipes_and_how_they_stand(folder, capsys, kind):
     assert found["compared"] == 39 and found["front"] == len(found["recipes"]) and found["devices"] == ["pi4"]
     assert {each["quantisation"] for each in found["recipes"]} <= {"fp32", ""}
     assert sum(each["knee"] for each in found["recipes"]) == 1
+
+
+def test_the_answer_is_the_same_to_the_last_digit_whatever_the_file(capsys, tmp_path):
+    """Of figures with all their digits, on a device whose name pandas takes for a missing value."""
+    latency = np.sort(np.random.default_rng(3).random(300))
+    values = {"od_inf_rate_ms": latency, "relative_task_metric": latency}
+    df = pd.DataFrame({"recipe_id": [f"{i:03d}" for i in range(300)], "device": "NA", "quantisation": "null", **values})
+    found = []
+    for kind in ("csv", "parquet", "json"):
+        write_snapshot(df, tmp_path / f"all.{kind}")
+        code, out, _ = run(capsys, tmp_path / f"all.{kind}", "--device", "NA", "--json")
+        assert code == 0
+        found.append(json.loads(out)["recipes"])
+    assert found[0] == found[1] == found[2] and [each["od_inf_rate_ms"] for each in found[0]] == latency.tolist()
+    assert {each["quantisation"] for each in found[0]} == {"null"}
+
+
+def test_a_strangers_names_stay_text_on_terminal_and_picture(capsys, tmp_path):
+    wild = "\x1b[2J$x^{$"
+    df = pd.DataFrame({"recipe_id": ["a", wild], "device": wild, "od_inf_rate_ms": [1, 2], "relative_task_metric": [0.1, 0.2]})
+    df.to_csv(tmp_path / "all.csv", index=False)
+    code, out, _ = run(capsys, tmp_path / "all.csv", "--picture", tmp_path / "all.png")
+    assert code == 0 and "\x1b" not in out and out.count("?[2J$x^{$") == 2 and (tmp_path / "all.png").stat().st_size > 10_000
+    code, _, err = run(capsys, tmp_path / "all.csv", "--device", "pi4")
+    assert code == 2 and "\x1b" not in err and "devices: ?[2J$x^{$" in err
 
 
 def test_the_table_and_the_picture(folder, capsys, tmp_path):
@@ -103,8 +130,8 @@ def test_three_metrics_of_two_devices_and_a_limit(folder, capsys, tmp_path):
         ),
         (["all.csv", "--device", "pi4", "--picture", "front.jpg"], "expected a name that ends in .png"),
         (["notes.csv"], "has no column 'recipe_id'; columns: name, value"),
-        (["broken.parquet"], "broken.parquet is no parquet file of rows"),
-        (["empty.csv"], "empty.csv is no csv file of rows"),
+        (["broken.parquet"], "broken.parquet is no .parquet file of rows"),
+        (["empty.csv"], "empty.csv is no .csv file of rows"),
         (["missing.csv"], "there is no file missing.csv"),
     ],
 )

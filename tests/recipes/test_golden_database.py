@@ -15,6 +15,7 @@ from pandas.testing import assert_frame_equal
 from archsearch import api
 from archsearch.cli import main
 from archsearch.jobs import InputError, JobState, Stage, StoreDamaged
+from archsearch.recipes import snapshots
 from archsearch.recipes.database import add_runs, export_file, import_file, import_frame, read_frame, read_recipe
 from archsearch.recipes.points import recipe_of
 from archsearch.simulation import simulate
@@ -253,6 +254,22 @@ def test_files_that_are_none_and_a_recipe_that_was_changed_in_the_database(golde
         with pytest.raises(StoreDamaged, match=f"recipe {id_} is not what was written"):
             read()
     assert not (tmp_path / "x.csv").exists() and len(read_frame(golden))
+    for change in ("UPDATE recipes SET text = x'7b7d' WHERE id = ?", "DELETE FROM recipes WHERE id = ?"):
+        connection = sqlite3.connect(golden)
+        connection.execute(change, (id_,))
+        connection.commit()
+        connection.close()
+        with pytest.raises(StoreDamaged, match=f"recipe {id_} is not what was written"):
+            read_frame(golden, recipes=True)
+
+
+def test_a_small_file_of_very_many_values_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "same.parquet"
+    pd.DataFrame({"recipe_id": ["a"] * 200_000, "od_size_MB": 1.0}).to_parquet(file)
+    monkeypatch.setattr(snapshots, "LARGEST", 1 << 20)
+    assert file.stat().st_size < 1 << 16
+    with pytest.raises(InputError, match="unpacks to more than"):
+        snapshots.read_snapshot(file)
 
 
 def test_parquet_without_its_library_says_what_to_install(
@@ -290,6 +307,7 @@ def test_the_verbs(runs: list[api.Run], tmp_path: Path, capsys: pytest.CaptureFi
     rows = json.loads(said("db", "list", db, "--json"))
     assert len(rows) == len(frame) and rows[0]["relative_task_metric"] == 1.0 and rows[0]["od_gpu_mem_MB"] is None
     assert f"1 of {len(frame)} rows" in said("db", "list", db, "--top", 1)
+    assert json.loads(said("db", "list", db, "--top", 1, "--json")) == rows[:1]
     assert "it has: framework, laptop-7" in said("db", "list", db, "--device", "here", code=2)
     assert f"{len(frame)} rows" in said("db", "export", db, tmp_path / "all.csv")
     assert f"{len(frame)} rows added" in said("db", "import", tmp_path / "other.db", tmp_path / "all.csv")

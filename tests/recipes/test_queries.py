@@ -112,6 +112,10 @@ def test_several_devices_are_warned_of():
     with pytest.warns(UserWarning, match="od_inf_rate_ms of 2 devices"):
         query(df)
     quiet(df.assign(if_inf_macs=[1, 2]), metric_custom="if_inf_macs")
+    both = frame([1, None], [0.1, 0.1], device=["pi4", "framework"])  # as a database has them: one was measured, one cannot be
+    with pytest.warns(UserWarning) as said:
+        query(both)
+    assert [str(each.message).split(":")[0] for each in said] == ["1 of 2 rows left out"]
 
 
 def test_zero_memory_is_the_best_and_stays_finite():

@@ -7,9 +7,12 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,14 @@ import pytest
 import torch
 
 import archsearch
+from archsearch.arch.export import ExportFailed
 from archsearch.cli import main
+from archsearch.data import DataSection, load, normalise
 from archsearch.jobs import InputError, StoreBusy, StoreDamaged
+from archsearch.recipe_export import export_recipe
 from archsearch.recipe_run import load_recipe_run, run_recipe
 from archsearch.recipe_weights import copy_weights, needed_weights, weights_in, weights_of_run
+from archsearch.recipes.ingredient import made
 from archsearch.recipes.pantry import from_recipe_id
 from archsearch.recipes.points import recipe_of, recorded
 from archsearch.recipes.recipe import Recipe
@@ -209,6 +216,42 @@ def test_a_runs_best_point_is_trained_again_by_two_commands(run: Any, call: Call
     assert best["recorded"]["value"] == min(entry["error"] for entry in run.frontier())
 
 
+def test_an_exporter_writes_the_trained_network_beside_its_result(
+    run: Any, call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+    import onnxruntime
+
+    point, recipe = points(run)[0], recipe_of(run, points(run)[0])
+    exporter = made("exporter", "mine", {"formats": ["onnx"], "input": "normalised", "opset": 20})
+    recipe.with_("export", exporter).save(tmp_path / "r.yaml")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnxscript", None)
+        assert "needs onnxscript" in call("run", "r.yaml", "-o", "out", code=2).err, "before anything is trained"
+    assert not (tmp_path / "out").exists()
+    result = json.loads(call("run", "r.yaml", "-o", "out", "--json").out)
+    same(result, point)
+    file, data = tmp_path / "out" / "export" / "model.onnx", load(DataSection(**CONFIG["data"]))
+    mean, deviation = normalise(data)
+    images = ((data.x_val / 255 - mean) / deviation).transpose(0, 3, 1, 2).astype("float32")
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    wrong = session.run(None, {"images": images})[0].argmax(1) != data.y_val
+    assert wrong.mean() == pytest.approx(point.metrics["val_error"], abs=1e-9)
+    assert [each.version for each in onnx.load(file).opset_import if not each.domain] == [20]
+    assert result["export"]["checks"]["model.onnx"]["largest_difference"] < 1e-4
+    written = file.stat().st_mtime_ns
+    assert f"{file}, within" in call("run", "r.yaml", "-o", "out").out and file.stat().st_mtime_ns == written
+    file.write_bytes(b"other")
+    assert "is not what was written" in call("run", "r.yaml", "-o", "out", code=StoreDamaged.exit_code).err
+    shutil.rmtree(file.parent)
+    done = load_recipe_run(tmp_path / "out")
+    strict = made("exporter", "mine", {"formats": ["torch"], "tolerance": 1e-300})
+    monkeypatch.setattr("archsearch.train.export.largest_difference", lambda found, wanted: 1e-9)
+    with pytest.raises(ExportFailed, match="1e-300 is allowed"):
+        export_recipe(replace(done, recipe=done.recipe.with_("export", strict)))
+    assert not file.parent.exists() and load_recipe_run(tmp_path / "out").result == done.result, "no training is lost"
+
+
 def test_a_recipe_is_made_filled_checked_and_compared(call: Callable[..., Any], tmp_path: Path) -> None:
     call("pantry", "mine")
     call("new", "model=tiny_cells", "--pantry", "mine", "--seed", 7, "-o", "a.yaml")
@@ -222,6 +265,8 @@ def test_a_recipe_is_made_filled_checked_and_compared(call: Callable[..., Any], 
     call("fill", "a.yaml", "training=short", "--pantry", "mine")
     assert "the same: recipe" in call("diff", "a.yaml", "b.yaml").out
     assert "there is no slot modle" in call("new", "modle=tiny_cells", "-o", "c.yaml", code=2).err
+    assert "seed is -1" in call("new", "--seed", -1, "-o", "c.yaml", code=2).err and not (tmp_path / "c.yaml").exists()
+    assert "--from and --seed" in call("new", "--from", "run", "--seed", 3, "-o", "c.yaml", code=2).err
     (tmp_path / "mine" / "recipes").mkdir()
     (tmp_path / "b.yaml").rename(tmp_path / "mine" / "recipes" / "b.yaml")
     id_ = json.loads(call("show", "a.yaml", "--json").out)["id"]

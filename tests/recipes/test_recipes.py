@@ -61,6 +61,7 @@ def test_a_recipe_goes_to_json_and_yaml_and_back(recipe: Recipe, tmp_path: Path)
         "training.optimizer",
         "training.augmentation",
         "weights",
+        "export",
     ]
 
 
@@ -72,6 +73,7 @@ def test_the_id_is_that_of_the_content(recipe: Recipe) -> None:
             return {key: names.get(key) or turned(value[key]) for key in reversed(value)}
         return [turned(each) for each in value] if isinstance(value, list) else value
 
+    assert recipe.id == "f2c6a72898677fbcb50af30f5f5cab23", "an id that was given once stays"
     assert Recipe.from_json(turned(recipe.to_json())).id == recipe.id
     optimizer = recipe.at("training.optimizer")
     assert optimizer is not None
@@ -117,6 +119,8 @@ def test_every_error_of_a_recipe_is_named_with_its_line(recipe: Recipe) -> None:
         (lambda d: d["slots"]["data"].update(name="../x"), ["expected letters"]),
         (lambda d: d["slots"]["data"]["parameters"].update(name="numbers"), ["numbers", "digits"]),
         (lambda d: d["slots"].update(weights=7), ["expected a mapping"]),
+        # two recipes that train otherwise would have one id
+        (lambda d: d["slots"]["training"].update(sha256="0" * 64), ["training.sha256", "what a training is stands in"]),
     ],
 )
 def test_what_is_no_recipe_is_refused(recipe: Recipe, change: Callable[[Any], object], words: list[str]) -> None:
@@ -184,6 +188,7 @@ def test_empty_slots_are_filled_down_the_tree(pantry: Pantry) -> None:
         "training.optimizer": "adamw_one_cycle",
         "training.augmentation": "shift",
         "weights": None,  # optional
+        "export": None,
     }
     named = empty_recipe().fill_empty_recursively(pantry, choices=CHOICES, preferences=["none"])
     assert [named.at(path).name for path in ("training.optimizer", "training.augmentation")] == ["sgd_cosine", "none"]  # type: ignore[union-attr]
@@ -200,7 +205,10 @@ def test_empty_slots_are_filled_down_the_tree(pantry: Pantry) -> None:
 
 
 def test_a_check_tells_what_cannot_run_and_what_differs(pantry: Pantry, recipe: Recipe) -> None:
-    assert [str(each) for each in recipe.check(pantry)] == ["weights: empty: the network is trained from scratch"]
+    assert [str(each) for each in recipe.check(pantry)] == [
+        "weights: empty: the network is trained from scratch",
+        "export: empty: no files for other programs are written",
+    ]
     empty = recipe.with_("training.optimizer", None).with_("model", None).check()
     assert {each.path for each in empty if each.error} == {"training.optimizer", "model"}
     pinned = TASKS.get(recipe.task).pinned(recipe, TASKS.get(recipe.task).load(recipe))
@@ -226,6 +234,9 @@ def test_a_diff_names_what_ids_are_made_of(recipe: Recipe) -> None:
     assert "training.optimizer.lr" not in found, "it is the same"
     assert not any(path.startswith("model.") for path in found), "the slot is named, not what is in it"
     assert not any("name" in path for path in found)
+    bare = recipe.with_("data", made("data", "glyphs", {"name": "glyphs"}))
+    told = recipe.with_("data", made("data", "glyphs", {"name": "glyphs", "glyphs": {}}))
+    assert bare.id != told.id and [each.path for each in bare.diff(told)] == ["data.glyphs"], "what is empty is told, too"
 
 
 def test_a_recipe_is_found_by_its_id(pantry: Pantry, recipe: Recipe) -> None:
@@ -233,6 +244,11 @@ def test_a_recipe_is_found_by_its_id(pantry: Pantry, recipe: Recipe) -> None:
     assert from_recipe_id(recipe.id, Pantry.load(pantry.path)) == recipe
     refused(lambda: from_recipe_id("0" * 32, pantry), "has no recipe")
     refused(lambda: from_recipe_id("0" * 32, lambda id: recipe.to_json()), "it was changed")
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 63, True])
+def test_no_recipe_is_made_that_could_not_be_read_again(seed: int) -> None:
+    refused(lambda: empty_recipe(seed=seed), "expected a whole number from 0 to 2**63 - 1")
 
 
 def test_another_task_needs_no_other_format(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:

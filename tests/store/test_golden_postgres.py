@@ -65,6 +65,11 @@ def test_two_writers_a_killed_server_process_and_what_others_put_there(server: P
     for attempt in (database.observations, lambda: database.add(*batch(500, 1), "tester"), database.there):
         with pytest.raises(StoreDamaged, match="has more, which archsearch did not make"):
             attempt()
+    for number, error, words in (("2", InputError, "version 2.*newer"), ("1", StoreDamaged, "has more")):  # a later one's
+        with psycopg.connect(server.url) as connection:
+            connection.execute("UPDATE archsearch_golden.meta SET value = %s WHERE key = 'schema_version'", (number,))
+        with pytest.raises(error, match=words):
+            database.observations()
     with psycopg.connect(server.url) as connection:
         connection.execute("DROP TRIGGER more ON archsearch_golden.recipes")
         connection.execute("UPDATE archsearch_golden.observations SET task_metric = 0.99 WHERE point = 7")

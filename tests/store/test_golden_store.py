@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from golden_rows import batch, recipe, row
+from sqlalchemy import Connection
 
 from archsearch.jobs import InputError, StoreDamaged, StoreUnavailable
+from archsearch.store import golden_schema
 from archsearch.store.golden import Added, GoldenDatabase, open_golden
 
 WRITER = """
@@ -166,6 +168,12 @@ FOREIGN = [
     ("a page of zeros", by_bytes(lambda all_: all_[:8192] + bytes(4096) + all_[12288:]), StoreDamaged, "damaged"),
     ("a flipped bit", flipped, StoreDamaged, "not what was written"),
     ("a later version", by_sql("UPDATE meta SET value = '2' WHERE key = 'schema_version'"), InputError, "version 2.*newer"),
+    (
+        "a later version's table",
+        by_sql("CREATE TABLE tags (a)", "UPDATE meta SET value = '2' WHERE key = 'schema_version'"),
+        InputError,
+        "version 2.*newer",
+    ),
     ("no version", by_sql("DELETE FROM meta"), InputError, "no golden database"),
     ("text for a number", LARGE, StoreDamaged, "od_size_MB is 'large'"),
     ("a changed figure", BETTER, StoreDamaged, "not what was written"),
@@ -202,6 +210,35 @@ def test_a_foreign_or_damaged_file_is_refused_and_stays_as_it_is(
             attempt()
         assert "g.db" in str(caught.value)
     assert bytes_in(tmp_path) == before, "nothing was written"
+
+
+def test_an_older_database_is_moved_up_by_who_adds_to_it(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a later archsearch will find this one's: reading says what to do, writing brings all of it up to date or nothing."""
+    path = tmp_path / "g.db"
+    shutil.copy(golden, path)
+    database, steps = open_golden(path), list[str]()
+
+    def step(connection: Connection) -> None:
+        steps.append("made")
+        connection.exec_driver_sql("ALTER TABLE recipes ADD COLUMN note TEXT")
+
+    def broken(connection: Connection) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    monkeypatch.setattr(golden_schema, "MIGRATIONS", [step, broken])
+    with pytest.raises(InputError, match="version 1, this archsearch reads 3: `archsearch db add` moves it up"):
+        database.observations()
+    with pytest.raises(StoreUnavailable, match="full"):
+        database.add(*batch(100, 5), "tester")
+    monkeypatch.setattr(golden_schema, "MIGRATIONS", [step])
+    with pytest.raises(InputError, match="version 1, this archsearch reads 2"):
+        database.observations()
+    assert database.there() and database.add(*batch(100, 5), "tester") == Added(5, 5, 0) and len(steps) == 2
+    assert points(database) == [*range(40), *range(100, 105)] and len(database.recipes()) == 45
+    assert database.add(*batch(104, 2), "tester") == Added(1, 1, 1) and len(steps) == 2, "it is up to date"
+    monkeypatch.setattr(golden_schema, "MIGRATIONS", [])
+    with pytest.raises(InputError, match="version 2, this archsearch knows 1: install a newer one"):
+        database.observations()
 
 
 def test_reading_writes_nothing_beside_a_writer_neither(golden: Path, tmp_path: Path) -> None:
