@@ -30,13 +30,11 @@ def note_use(path: Path) -> None:
         os.utime(path)
 
 
-def thin_out(folder: Path, most: int, idle: float = 0.0) -> None:
-    """Leave so many of a folder's files and folders, those that were used last; and what was used in the last ``idle`` seconds.
-
-    What a killed process has left half made goes the same way.
-    """
+def thin_out(folder: Path, most: int, idle: float = 0.0, pattern: str = "*") -> None:
+    """Leave so many of a folder's files and folders of this pattern, those that were used last; and what was used in the last
+    ``idle`` seconds."""
     found: list[tuple[float, Path]] = []
-    for path in folder.iterdir():
+    for path in folder.glob(pattern):
         with suppress(OSError):  # another process removes it
             found.append((path.stat().st_mtime, path))
     for used, path in sorted(found, reverse=True)[most:]:

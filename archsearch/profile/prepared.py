@@ -35,6 +35,9 @@ MAKERS = ("circle-schema", "numpy", "onnx", "onnxruntime", "onnxscript", "tico",
 #: Models that are kept beside those of the last hour: others may be measuring these.
 MOST, IDLE = 64, 3600.0
 
+#: What a model's folder is called while it is made, and seconds after which nobody makes it any more.
+MAKING, GIVEN_UP = "making-", 86400.0
+
 #: What of a folder says that its other files are as they were made.
 SEAL = "sha256"
 
@@ -119,7 +122,7 @@ def _make(model: Model, used: Runtime, settings: Settings) -> Path | Failed:
     """A new folder with what the model's process has made."""
     try:
         cache().mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="making-", dir=cache()))
+        folder = Path(tempfile.mkdtemp(prefix=MAKING, dir=cache()))
     except OSError as error:
         raise InputError(
             f"models are kept in {cache()}, which cannot be written ({error.strerror}): set ARCHSEARCH_CACHE to a folder that "
@@ -162,6 +165,7 @@ def _keep(made: Path, folder: Path) -> Path:
             made.rename(folder)
     shutil.rmtree(made, ignore_errors=True)
     thin_out(cache(), MOST, IDLE)
+    thin_out(cache(), 0, GIVEN_UP, f"{MAKING}*")  # by processes that were killed
     return folder
 
 
