@@ -130,7 +130,7 @@ def test_figures_are_the_boards_own_and_no_cache_of_this_machine_is_asked(places
 
 
 def test_neither_cut_connections_nor_nonsense_lose_an_assignment(places, capsys):
-    """The first is kept, its second measurement is cut off twice; then the board is none; then it is one again, and that goes on."""
+    """The first is kept, its second measurement is cut off twice; then the board is none; then it is, and that goes on."""
     plan, begun, log = "gccgcg", places.folder / "begun", places.folder / "log.jsonl"
     (places.folder / "plan").write_text(plan)
     (places.folder / "measuring.py").write_text(MEASURING)
