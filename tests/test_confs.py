@@ -84,6 +84,7 @@ def test_the_search_with_devices_keeps_a_frontier_for_each(tmp_path):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_the_search_with_devices_really_measures(tmp_path, monkeypatch):
     """As a user runs it but for the sizes, and where there is one core with one thread on both."""
     (tmp_path / "locks").mkdir()
