@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from archsearch.profile.assignment.driver import Estimation, Problem
     from archsearch.profile.assignment.encoding import Encoding
     from archsearch.profile.assignment.evaluation import Evaluation
+    from archsearch.profile.protocol import Step
 
 EXAMPLES = """
 archsearch assign net.yaml --backends onednn,channels_last,native --budget 20 --resume net.jsonl
@@ -120,6 +121,7 @@ def command(
         raise InputError("--table measures nothing, so there is nothing for --device to do")
     everything: list[Evaluation] = []
     problem: Problem
+    progress = _Progress(resume)
     with ExitStack() as stack:
         if table is not None:
             recorded = read_table(table, partial=partial)
@@ -132,11 +134,11 @@ def command(
             place = stack.enter_context(opened(device, conf, address, _say))
             settings = Settings(threads=threads or place.threads)
             names = None if backends is None else backends.split(",")
-            problem = ModelProblem(read, runtime, names, wanted_mode or "name", settings, place.bench)
+            problem = ModelProblem(read, runtime, names, wanted_mode or "name", settings, place.bench, watch=progress.step)
         encoding = problem.encoding
         wanted = min(encoding.size, budget or _default_budget(encoding.size, estimator))
         make_estimator(estimator, encoding, seed)  # complains before anything is measured
-        progress = stack.enter_context(_Progress(resume))
+        stack.enter_context(progress)
         done = assign(problem, estimator, wanted, seed=seed, log=resume, watch=progress)
     curve = regret_curve(done.evaluations, everything) if any(each.feasible for each in everything) else []
     if picture is not None:
@@ -162,12 +164,14 @@ def _say(text: str) -> None:
 
 
 class _Progress:
-    """Lines on stderr while it goes: the first after two seconds, then every two; and how to go on when it is stopped."""
+    """Lines on stderr while it goes: the first after two seconds, then every two as assignments are evaluated, and every ten
+    while one is measured; and how to go on when it is stopped."""
 
     def __init__(self, log: Path | None) -> None:
         self._log = log
         self._said = time.monotonic()
         self._failed = 0
+        self._where = ""
 
     def __enter__(self) -> _Progress:
         return self
@@ -183,10 +187,18 @@ class _Progress:
 
     def __call__(self, evaluation: Evaluation, where: str) -> None:
         self._failed += not evaluation.feasible
-        if time.monotonic() - self._said >= PATIENCE:
+        self._where = where + (f", {self._failed} could not run" if self._failed else "")
+        self._tell(PATIENCE, self._where)
+
+    def step(self, step: Step) -> None:
+        """One of the measurement that goes on."""
+        what = f"step {step.done} of {step.total} of a measurement ({step.phase})"
+        self._tell(5 * PATIENCE if self._where else PATIENCE, f"{self._where}; {what}" if self._where else what)
+
+    def _tell(self, patience: float, text: str) -> None:
+        if time.monotonic() - self._said >= patience:
             self._said = time.monotonic()
-            failed = f", {self._failed} could not run" if self._failed else ""
-            print(f"assign: {where}{failed}", file=sys.stderr, flush=True)
+            _say(text)
 
 
 def _as_json(encoding: Encoding, done: Estimation, about: dict[str, Any], curve: list[float]) -> dict[str, Any]:

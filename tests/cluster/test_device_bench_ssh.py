@@ -129,7 +129,7 @@ def test_figures_are_the_boards_own_and_no_cache_of_this_machine_is_asked(places
     assert out == "" and "archsearch: device board: its answer is none of archsearch's: " in err and "Traceback" not in err
 
 
-def test_neither_cut_connections_nor_nonsense_lose_an_assignment(places, capsys):
+def test_neither_cut_connections_nor_nonsense_lose_an_assignment(places, capsys, monkeypatch):
     """The first is kept, its second measurement is cut off twice; then the board is none; then it is, and that goes on."""
     plan, begun, log = "gccgcg", places.folder / "begun", places.folder / "log.jsonl"
     (places.folder / "plan").write_text(plan)
@@ -152,12 +152,15 @@ def test_neither_cut_connections_nor_nonsense_lose_an_assignment(places, capsys)
 
     cutter = threading.Thread(target=cut, daemon=True)
     cutter.start()
+    monkeypatch.setattr("archsearch.cli.assign.PATIENCE", 0.0)
     words = ("assign", "--backends", "native,onednn", "--budget", 1, "--resume", log)
     assert places.archsearch(*words) == 3
     out, err = capsys.readouterr()
     lost = "device board: the connection to root@127.0.0.1 was lost"
     assert f"assign: attempt 1 of 2 was lost, trying again: {lost}" in err and f"archsearch: {lost}" in err
     assert out == "" and "Traceback" not in err
+    assert "assign: step 0 of 2 of a measurement (starting)\n" in err, "it says what it does, also before the first is done"
+    assert "assign: 1 of 1 assignments; step 0 of 2 of a measurement (starting)\n" in err
     kept = log.read_text()
     header, evaluation = map(json.loads, kept.splitlines())
     assert evaluation["time"] == 2.0 and device_environment("pytorch")[0] not in header["source"]
