@@ -16,19 +16,7 @@ from archsearch.evaluation import Evaluation, evaluate, load_evaluation
 from archsearch.exporting import Export, export
 from archsearch.jobs import EventKind, Executor, InputError
 from archsearch.run import Run, artifacts_root, evaluations_in, frontier_settings, load_run, write_run_report
-from archsearch.session import (
-    Plan,
-    begin,
-    followed,
-    go_on,
-    new_folder,
-    plan,
-    read_config,
-    refuse_few_cores,
-    refuse_unasked,
-    same_data,
-    versions,
-)
+from archsearch.session import Plan, begin, followed, go_on, new_folder, plan, read_config, refuse_unasked, same_data, versions
 from archsearch.store import RunFolder, open_store
 from archsearch.tracking import Callback
 from archsearch.warm_start import WarmStart, choose
@@ -96,11 +84,11 @@ def search(
             run_dir, overrides=changes.kept, secrets=changes.secret, callbacks=callbacks, observer=observer, reached=reached
         )
     made = plan(config)
-    simulated = executor is not None
-    if not simulated:
-        refuse_few_cores(config)
+    if executor is None:
+        _refuse_few_cores(config)
     warm = None if warm_from is None else start_from(warm_from, made, observer)
     folder = RunFolder.at(run_dir) if run_dir is not None else new_folder(config)
+    simulated = executor is not None
     with followed(config, folder, callbacks, observer, simulated=simulated) as watching:
         about = {"directory": os.getcwd(), "simulated": simulated}
         outcome = begin(
@@ -163,10 +151,31 @@ def resume(
     if not join:
         refuse_unasked(config, overrides, folder)
     made = same_data(plan(config, directory=meta["directory"]), folder, meta)
-    refuse_few_cores(config)
+    _refuse_few_cores(config)
     with followed(config, folder, callbacks, observer) as watching:
         outcome = go_on(made, folder, meta, changes=_changes(overrides), observer=watching, reached=reached)
     return Run(folder, outcome)
+
+
+def _refuse_few_cores(config: Config) -> None:
+    """
+    Raises:
+        InputError: the search measures on this very machine with more threads than this process has cores: no point would
+            ever get a figure.
+    """
+    from archsearch.measured import parse_objective
+    from archsearch.profile.environment import choose_cores
+    from archsearch.run import objectives
+
+    cluster, devices = config["cluster"], config["devices"].root
+    if (cluster.executor == "ray" and cluster.address != "local") or config["profile"].work != "profile":
+        return
+    for name in sorted({parse_objective(each).device for each in objectives(config)}):
+        if devices[name].runner == "local":
+            try:
+                choose_cores(devices[name].threads)
+            except InputError as error:
+                raise InputError(f"devices.{name}.{error}") from None
 
 
 def _changes(overrides: Sequence[str]) -> dict[str, Any]:

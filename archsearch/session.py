@@ -42,7 +42,6 @@ from archsearch.tracking import About, Callback, tracked
 from archsearch.warm_start import WarmStart
 
 if TYPE_CHECKING:
-    from archsearch.cluster.devices_section import DeviceSettings
     from archsearch.data import Dataset
 
 #: Seconds within which a second signal to stop is the first one, told twice.
@@ -88,7 +87,7 @@ def _measuring(config: Config) -> Measuring:
         InputError: nobody knows the work or a runtime; or this machine is a device and lacks its runtime: how to get it, or a
             backend of it.
     """
-    section = config["profile"]
+    section, devices, cluster = config["profile"], config["devices"], config["cluster"]
     wanted = [parse_objective(name) for name in objectives(config)]
     named: dict[str, str] = {}
     for each in wanted:
@@ -97,11 +96,11 @@ def _measuring(config: Config) -> Measuring:
     for limit in getattr(config["search"], "measured_limits", ()):
         quantity, device = parse_objective(limit.name)
         limits[device].append((quantity, limit.limit, limit.strict))
-    here = _devices_here(config)
+    here = cluster.executor == "inline" or cluster.address == "local"
     for name in named:
         WORKS.get(section.work)
         RUNTIMES.get(section.runtime_of(name))
-        if name in here and section.work == "profile":
+        if here and devices.root[name].runner == "local" and section.work == "profile":
             from archsearch.profile.runtimes import runtime
 
             found = runtime(section.runtime_of(name))
@@ -109,30 +108,6 @@ def _measuring(config: Config) -> Measuring:
                 section.assignment.refuse(name, found)
     specs = {name: section.spec(name, quantity, limits[name]) for name, quantity in named.items()}
     return Measuring(section.work, specs)
-
-
-def _devices_here(config: Config) -> dict[str, DeviceSettings]:
-    """The devices that are this very machine, by name."""
-    cluster, devices = config["cluster"], config["devices"].root
-    if cluster.executor == "ray" and cluster.address != "local":
-        return {}
-    return {name: device for name, device in devices.items() if device.runner == "local"}
-
-
-def refuse_few_cores(config: Config) -> None:
-    """
-    Raises:
-        InputError: the search measures on this machine with more threads than this process has cores: no point would get a
-            figure.
-    """
-    from archsearch.profile.environment import choose_cores
-
-    here = _devices_here(config) if config["profile"].work == "profile" else {}
-    for name in sorted({parse_objective(each).device for each in objectives(config)} & here.keys()):
-        try:
-            choose_cores(here[name].threads)
-        except InputError as error:
-            raise InputError(f"devices.{name}.{error}") from None
 
 
 def load_data(config: Config, directory: str = "") -> Dataset:

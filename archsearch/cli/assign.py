@@ -121,8 +121,8 @@ def command(
         raise InputError("--table measures nothing, so there is nothing for --device to do")
     everything: list[Evaluation] = []
     problem: Problem
-    progress = _Progress(resume)
     with ExitStack() as stack:
+        progress = _Progress(resume)
         if table is not None:
             recorded = read_table(table, partial=partial)
             if wanted_mode not in (None, recorded.encoding.mode):
@@ -172,6 +172,7 @@ class _Progress:
         self._said = time.monotonic()
         self._failed = 0
         self._where = ""
+        self._silent = True
 
     def __enter__(self) -> _Progress:
         return self
@@ -192,12 +193,13 @@ class _Progress:
 
     def step(self, step: Step) -> None:
         """One of the measurement that goes on."""
-        what = f"step {step.done} of {step.total} of a measurement ({step.phase})"
-        self._tell(5 * PATIENCE if self._where else PATIENCE, f"{self._where}; {what}" if self._where else what)
+        phase = "waiting for others to end" if step.phase == "waiting" else step.phase
+        what = f"step {step.done} of {step.total} of a measurement ({phase})"
+        self._tell(PATIENCE if self._silent else 5 * PATIENCE, f"{self._where}; {what}" if self._where else what)
 
     def _tell(self, patience: float, text: str) -> None:
         if time.monotonic() - self._said >= patience:
-            self._said = time.monotonic()
+            self._said, self._silent = time.monotonic(), False
             _say(text)
 
 
