@@ -85,6 +85,8 @@ def search(
             run_dir, overrides=changes.kept, secrets=changes.secret, callbacks=callbacks, observer=observer, reached=reached
         )
     made = plan(config)
+    if executor is None:
+        _refuse_few_cores(config)
     warm = None if warm_from is None else start_from(warm_from, made, observer)
     folder = RunFolder.at(run_dir) if run_dir is not None else new_folder(config)
     simulated = executor is not None
@@ -150,9 +152,31 @@ def resume(
     if not join:
         refuse_unasked(config, overrides, folder)
     made = same_data(plan(config, directory=meta["directory"]), folder, meta)
+    _refuse_few_cores(config)
     with followed(config, folder, callbacks, observer) as watching:
         outcome = go_on(made, folder, meta, changes=_changes(overrides), observer=watching, reached=reached)
     return Run(folder, outcome)
+
+
+def _refuse_few_cores(config: Config) -> None:
+    """
+    Raises:
+        InputError: the search measures on this very machine with more threads than this process has cores: no point would
+            ever get a figure.
+    """
+    from archsearch.measured import parse_objective
+    from archsearch.profile.environment import choose_cores
+    from archsearch.run import objectives
+
+    cluster, devices = config["cluster"], config["devices"].root
+    if (cluster.executor == "ray" and cluster.address != "local") or config["profile"].work != "profile":
+        return
+    for name in sorted({parse_objective(each).device for each in objectives(config)}):
+        if devices[name].runner == "local":
+            try:
+                choose_cores(devices[name].threads)
+            except InputError as error:
+                raise InputError(f"devices.{name}.{error}") from None
 
 
 def _changes(overrides: Sequence[str]) -> dict[str, Any]:

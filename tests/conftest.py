@@ -32,8 +32,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
 #: Files of tests/cluster that start no Ray: they may stand beside anything.
-WITHOUT_RAY = ("confirmations", "device_bench", "devices_inline", "devices_ssh", "kills_evaluation", "kills_inline")
-WITHOUT_RAY += ("placement", "retries", "run_loop", "simulated", "supervisor", "warm_start_kills")
+WITHOUT_RAY = ("confirmations", "device_bench", "device_bench_ssh", "devices_inline", "devices_ssh", "kills_evaluation")
+WITHOUT_RAY += ("kills_inline", "placement", "retries", "run_loop", "simulated", "supervisor", "warm_start_kills")
 
 
 def scope_of(nodeid: str) -> str:

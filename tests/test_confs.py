@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 
-from archsearch.api import search
+from archsearch.api import Run, search
 from archsearch.config import load
+from archsearch.simulation import simulate
 
 CONFS = sorted((Path(__file__).parents[1] / "confs").glob("*.yaml"))
 
@@ -57,3 +60,39 @@ def test_a_baseline_really_runs(name, more, grown, tmp_path):
     assert run.outcome is not None and run.outcome.state == "done" and len(points) == 6
     assert sum(point.parent is not None for point in points) == grown
     assert run.frontier() and all((tmp_path / "run" / file).exists() for file in ("full_pool.tsv", "convex_hull.png"))
+
+
+# --------------------------------------------------------------------------------------------------------------- devices
+DEVICES = CONFS[0].parent / "petridish_digits_devices.yaml"
+WANTED = {"latency_ms@one", "latency_ms@two", "peak_memory_mb@one"}
+
+
+def frontiers_of(run: Run) -> None:
+    """All points are measured, each objective has its frontier, and the report shows them side by side."""
+    found, points = run.summary()["measurements"], {point.id for point in run.points()}
+    assert points and {name: set(about["measured"]) for name, about in found.items()} == dict.fromkeys(WANTED, points)
+    assert all(about["frontier"] for about in found.values()) and (run.path / "device_frontiers.png").stat().st_size > 1000
+    columns = (run.path / "full_pool.tsv").read_text().splitlines()[0].split("\t")
+    assert set(columns) >= WANTED
+
+
+def test_the_search_with_devices_keeps_a_frontier_for_each(tmp_path):
+    few = ("data.max_train=200", "search.max_hull_points=6")
+    run = simulate(DEVICES, slots=2, run_dir=tmp_path / "run", overrides=few).run
+    assert len(run.points()) >= 6
+    frontiers_of(run)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_the_search_with_devices_really_measures(tmp_path, monkeypatch):
+    """As a user runs it but for the sizes, and where there is one core with one thread on both."""
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setenv("ARCHSEARCH_DEVICE_LOCKS", str(tmp_path / "locks"))
+    knobs = {"launches": 1, "rounds": 1, "runs": 3, "seconds": 0, "warmup": 0.1, "memory_runs": 1, "repeats": 0, "patience": 0}
+    few = [f"profile.protocol={json.dumps(knobs)}", f"devices.two.threads={min(2, len(os.sched_getaffinity(0)))}"]
+    few += ["search.init_node_ch=[2,3]", "search.max_hull_points=3", "profile.cache=false", *SMALL[2:]]
+    few += ["search.constraints=[latency_ms@two < 5000]"]  # whatever else this machine does
+    run = search(DEVICES, overrides=few, run_dir=tmp_path / "run")
+    assert run.outcome is not None and run.outcome.state == "done"
+    frontiers_of(run)

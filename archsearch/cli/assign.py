@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from archsearch.profile.assignment.driver import Estimation, Problem
     from archsearch.profile.assignment.encoding import Encoding
     from archsearch.profile.assignment.evaluation import Evaluation
+    from archsearch.profile.protocol import Step
 
 EXAMPLES = """
 archsearch assign net.yaml --backends onednn,channels_last,native --budget 20 --resume net.jsonl
@@ -131,6 +132,7 @@ def command(
     everything: list[Evaluation] = []
     problem: Problem
     with ExitStack() as stack:
+        progress = _Progress(resume)
         if table is not None:
             recorded = read_table(table, partial=partial)
             if wanted_mode not in (None, recorded.encoding.mode):
@@ -142,11 +144,11 @@ def command(
             place = stack.enter_context(opened(device, conf, address, _say))
             settings = Settings(threads=threads or place.threads)
             names = None if backends is None else [each.strip() for each in backends.split(",")]
-            problem = ModelProblem(read, runtime, names, wanted_mode or "name", settings, place.bench)
+            problem = ModelProblem(read, runtime, names, wanted_mode or "name", settings, place.bench, watch=progress.step)
         encoding = problem.encoding
         wanted = min(encoding.size, budget or _default_budget(encoding.size, estimator))
         make_estimator(estimator, encoding, seed)  # complains before anything is measured
-        progress = stack.enter_context(_Progress(resume))
+        stack.enter_context(progress)
         done = assign(problem, estimator, wanted, seed=seed, log=resume, watch=progress)
     curve = regret_curve(done.evaluations, everything) if any(each.feasible for each in everything) else []
     about = {"estimator": estimator, "seed": seed, "space": encoding.size}
@@ -172,12 +174,15 @@ def _say(text: str) -> None:
 
 
 class _Progress:
-    """Lines on stderr while it goes: the first after two seconds, then every two; and how to go on when it is stopped."""
+    """Lines on stderr while it goes: the first after two seconds, then every two as assignments are evaluated, and every ten
+    while one is measured; and how to go on when it is stopped."""
 
     def __init__(self, log: Path | None) -> None:
         self._log = log
         self._said = time.monotonic()
         self._failed = 0
+        self._where = ""
+        self._silent = True
 
     def __enter__(self) -> _Progress:
         return self
@@ -195,10 +200,19 @@ class _Progress:
 
     def __call__(self, evaluation: Evaluation, where: str) -> None:
         self._failed += not evaluation.feasible
-        if time.monotonic() - self._said >= PATIENCE:
-            self._said = time.monotonic()
-            failed = f", {self._failed} could not run" if self._failed else ""
-            print(f"assign: {where}{failed}", file=sys.stderr, flush=True)
+        self._where = where + (f", {self._failed} could not run" if self._failed else "")
+        self._tell(PATIENCE, self._where)
+
+    def step(self, step: Step) -> None:
+        """One of the measurement that goes on."""
+        phase = "waiting for others to end" if step.phase == "waiting" else step.phase
+        what = f"step {step.done} of {step.total} of a measurement ({phase})"
+        self._tell(PATIENCE if self._silent else 5 * PATIENCE, f"{self._where}; {what}" if self._where else what)
+
+    def _tell(self, patience: float, text: str) -> None:
+        if time.monotonic() - self._said >= patience:
+            self._said, self._silent = time.monotonic(), False
+            _say(text)
 
 
 def _as_json(encoding: Encoding, done: Estimation, about: dict[str, Any], curve: list[float]) -> dict[str, Any]:

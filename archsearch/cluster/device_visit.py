@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import ray
 from overrides import overrides
@@ -17,7 +16,7 @@ from archsearch.cluster.devices_section import DeviceSettings, DevicesSection
 from archsearch.cluster.placement import waits_for
 from archsearch.cluster.ray_connection import connect, first_line
 from archsearch.cluster.ray_nodes import Nodes
-from archsearch.cluster.ray_task import Mailbox
+from archsearch.cluster.ray_task import mailbox
 from archsearch.jobs import JSON, Completion, InputError, Job
 from archsearch.profile.process import DeviceGone
 
@@ -72,7 +71,7 @@ class OnCluster(Lane):
     def __init__(self, name: str, say: Say) -> None:
         super().__init__(name, say)
         self._nodes = Nodes()
-        self._mailbox: Any = ray.remote(num_cpus=0, max_concurrency=4)(Mailbox).remote()  # gone when this process is
+        self._mailbox = mailbox()
 
     @overrides
     def run(self, job: Job, settings: DeviceSettings, heard: Callable[[Mapping[str, JSON]], None]) -> Completion:

@@ -13,14 +13,13 @@ from typing import Any, ClassVar
 
 import ray
 from overrides import overrides
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from archsearch.cluster.device_queue import DeviceQueues
 from archsearch.cluster.devices_section import PREFIX, DevicesSection, device_of
 from archsearch.cluster.placement import Board, asked_for, existing
 from archsearch.cluster.ray_connection import connect
 from archsearch.cluster.ray_nodes import Nodes
-from archsearch.cluster.ray_task import Mailbox, array_names, completed, run_attempt
+from archsearch.cluster.ray_task import array_names, completed, mailbox, run_attempt
 from archsearch.cluster.section import ClusterSection
 from archsearch.cluster.shared_storage import refuse_unshared
 from archsearch.cluster.sharing import share
@@ -88,11 +87,7 @@ class RayExecutor(Executor):
         self._plain = {f.name: getattr(dataset, f.name) for f in fields(dataset) if f.name not in array_names()}
         self._arrays = {name: ray.put(getattr(dataset, name)) for name in array_names()}
         self._bytes = sum(getattr(dataset, name).nbytes for name in array_names())
-        here = NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
-        )  # it goes when the driver goes
-        options = {"num_cpus": 0, "max_restarts": -1, "max_concurrency": 4, "scheduling_strategy": here}
-        self._mailbox = ray.remote(Mailbox).options(**options).remote()
+        self._mailbox = mailbox()
         self._task = ray.remote(max_retries=0, retry_exceptions=False)(run_attempt)
         self._nodes = Nodes(policy.gpu_memory)
         self._devices = DeviceQueues(devices, self._nodes, root, self._mailbox)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from archsearch.cluster.context import AttemptContext, perform
 from archsearch.cluster.ray_connection import first_line
@@ -37,6 +38,13 @@ class Mailbox:
     def hears(self) -> bool:
         """Asked by a device where a job waits: nobody answers once the driver is gone."""
         return True
+
+
+def mailbox() -> Any:
+    """A mailbox on this process's own node: it goes when this process goes, and with no other node."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    options = {"num_cpus": 0, "max_restarts": -1, "max_concurrency": 4, "scheduling_strategy": here}
+    return ray.remote(Mailbox).options(**options).remote()
 
 
 def run_attempt(

@@ -64,6 +64,7 @@ def prepare(place: Path) -> None:
         "RAY_health_check_period_ms": "2000",
         "RAY_health_check_timeout_ms": "5000",
         "RAY_health_check_failure_threshold": "4",
+        "RAY_raylet_start_wait_time_s": "150",
         "PYTHONPATH": os.pathsep.join(paths),
         "CHAOS_NOTES": str(place / "notes"),
         "OMP_NUM_THREADS": "1",

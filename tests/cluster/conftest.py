@@ -50,3 +50,13 @@ def digits():
     from archsearch.data import DataSection, load
 
     return load(DataSection(name="digits", max_train=100))
+
+
+@pytest.fixture
+def board(tmp_path, probes):
+    """An sshd that is not running yet."""
+    from ssh_board import Board
+
+    made = Board(tmp_path, probes)
+    yield made
+    made.stop()

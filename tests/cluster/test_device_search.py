@@ -215,6 +215,7 @@ def test_with_the_best_assignment_for_real_on_this_machine_and_through_a_kill(tm
         ({"profile": {"work": "walk"}}, "no work is called 'walk'"),
         ({"profile": {"protocol": {"runs": 0}}}, "runs = 0: expected a whole number from 1"),
         ({"profile": {"protocol": {"threads": 4}}}, "devices.NAME.threads says it"),
+        ({"devices": {"two": {"threads": 5000}}}, "devices.two.threads = 5000: this process may use"),
         ({"profile": {"assignment": "bset"}}, 'profile.assignment is "bset", which is not allowed. Did you mean best?'),
         ({"profile": {"assignment": {"estimator": "hlpz"}}}, "no estimator is called 'hlpz'. Did you mean 'hlps'?"),
         ({"profile": {"assignment": {"backends": ["native", "cuda"]}}}, "'pytorch' of device one has no backend 'cuda' here"),

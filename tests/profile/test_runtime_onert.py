@@ -7,18 +7,22 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from profile_models import HERE, named
 
 from archsearch.arch import seed_architecture
+from archsearch.cli import main
 from archsearch.jobs import InputError
 from archsearch.profile.assignment.encoding import encode
 from archsearch.profile.models import Loaded, Model, architecture_model, load_model
 from archsearch.profile.prepared import prepared
 from archsearch.profile.runtimes import Unsupported, runtime
 from archsearch.profile.runtimes.face import deviation
+from archsearch.profile.settings import Settings
 from archsearch.testing import RuntimeContract
 from archsearch.testing.runtimes import MODEL, SHORT
 
@@ -199,3 +203,35 @@ def test_without_its_packages_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("archsearch.profile.runtimes.face.installed", lambda package: None if package == "tico" else "1")
     with pytest.raises(InputError, match=r"'onert' needs tico, not installed here: pip install 'archsearch\[onert\]'"):
         runtime("onert")
+
+
+@pytest.mark.soak
+def test_assignments_to_their_end_as_a_user_has_them_made(tmp_path, monkeypatch, capsys):
+    """An architecture from its file is exported, taken apart, measured on both backends, each twice; the log goes on."""
+    monkeypatch.setenv("ARCHSEARCH_CACHE", str(tmp_path / "cache"))
+    defaults = tuple(replace(SHORT, launches=1).to_json().values())
+    monkeypatch.setattr(Settings.__init__, "__defaults__", defaults)  # assign has no options for these
+    arch = seed_architecture((3, 8, 8), 10, cells=3, reductions=1, nodes=1, channels=4)
+    (tmp_path / "net.yaml").write_text(arch.to_yaml())
+
+    def assigned(budget: int) -> dict[str, Any]:
+        words = [tmp_path / "net.yaml", "--runtime", "onert", "--estimator", "brute", "--budget", budget]
+        words += ["--resume", tmp_path / "net.jsonl", "--picture", tmp_path / "front.png", "--json"]
+        with pytest.raises(SystemExit) as left:
+            main(["assign", *map(str, words)])
+        out, err = capsys.readouterr()
+        assert not left.value.code, err
+        return json.loads(out)
+
+    first = assigned(1)
+    assert first["backends"] == ["cpu", "ruy"] and [each["id"] for each in first["solutions"]] == [0]
+    (exported,) = (tmp_path / "cache" / "models").glob("*/*.circle")
+    made = exported.stat().st_mtime_ns
+    on_ruy = 2 ** first["oplist"].index("Conv2D")
+    done = assigned(on_ruy + 1)
+    assert done["evaluated"] == on_ruy + 1 and done["measured_again"] >= 1 and (tmp_path / "front.png").stat().st_size > 1000
+    assert [each["id"] for each in done["infeasible"]] == [*range(1, on_ruy)], "convolutions alone run on ruy, and on cpu all"
+    assert all("does not run on ruy" in each["error"] for each in done["infeasible"])
+    assert {each["id"] for each in done["solutions"]} <= {0, on_ruy}
+    assert done["solutions"] and all(each["exec_time"] > 0 for each in done["solutions"])
+    assert [*(tmp_path / "cache" / "models").glob("*/*.circle")] == [exported] and exported.stat().st_mtime_ns == made, "once"
