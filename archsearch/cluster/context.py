@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from overrides import overrides
 
@@ -25,7 +25,10 @@ from archsearch.jobs import (
 )
 from archsearch.profile.process import DeviceGone
 from archsearch.registry import WORKS
-from archsearch.store import Artifacts, plain
+from archsearch.store import plain
+
+if TYPE_CHECKING:
+    from archsearch.store import Artifacts
 
 T = TypeVar("T")
 

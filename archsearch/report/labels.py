@@ -30,7 +30,8 @@ def place_labels(axes: Axes, marks: Sequence[tuple[float, float, str]], *, avoid
 
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)
     scale = 72.0 / figure.dpi
     frame = axes.get_window_extent()
     frame_box = (frame.x0 * scale, frame.y0 * scale, frame.x1 * scale, frame.y1 * scale)

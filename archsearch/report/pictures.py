@@ -65,7 +65,7 @@ def drawn(draw: Callable[[Axes], None]) -> bytes:
         axes.set_axisbelow(True)
         draw(axes)
         out = io.BytesIO()
-        canvas.print_figure(out, format="png")
+        canvas.print_png(out)  # not print_figure: it draws twice to have the layout
     return out.getvalue()
 
 

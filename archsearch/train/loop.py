@@ -19,6 +19,7 @@ from archsearch.train.batches import Batches, Resident, Split, generator, reseed
 from archsearch.train.checkpoint import optimizer_tensors, pack, part, restore_optimizer, unpack
 from archsearch.train.compute import counting
 from archsearch.train.evaluate import Score, evaluate
+from archsearch.train.optimizers import SGD, AdamW
 from archsearch.train.recorded import RECORDERS, RecordedStep, Step
 from archsearch.train.schedule import learning_rate
 from archsearch.train.section import TrainSection
@@ -78,10 +79,8 @@ def make_optimizer(parameters: list[nn.Parameter], section: TrainSection, *, rec
     lr = torch.tensor(section.lr, dtype=torch.float32, device=device) if recorded else section.lr
     if section.optimizer == "adamw":
         betas, capturable = (section.momentum, 0.999), recorded and device.type == "cuda"
-        return torch.optim.AdamW(
-            parameters, lr=lr, betas=betas, weight_decay=section.weight_decay, fused=True, capturable=capturable
-        )
-    return torch.optim.SGD(
+        return AdamW(parameters, lr=lr, betas=betas, weight_decay=section.weight_decay, fused=True, capturable=capturable)
+    return SGD(
         parameters,
         lr=lr,
         momentum=section.momentum,

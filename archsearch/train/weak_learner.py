@@ -23,6 +23,7 @@ from archsearch.train.batches import Batches, Resident, reseed
 from archsearch.train.candidates import Candidates
 from archsearch.train.checkpoint import optimizer_tensors, pack, part, restore_optimizer, unpack
 from archsearch.train.compute import counting
+from archsearch.train.optimizers import AdamW
 from archsearch.train.section import MOST_RANKED, WeakLearnerSection
 
 
@@ -117,7 +118,7 @@ class _Learning:
         ]
         if section.train_parent:
             groups.append({"params": list(parent.parameters()), "lr": section.lr, "weight_decay": section.weight_decay})
-        self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+        self.optimizer = AdamW([group for group in groups if group["params"]], fused=True)
         self.step = 0
         self.earlier = self.cpu_before = 0.0  # seconds spent before this attempt, and those of the processor
         self.started = self.saved = time.monotonic()

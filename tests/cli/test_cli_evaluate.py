@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
+from command_line import called
 
 import archsearch
 from archsearch import api
@@ -25,10 +27,13 @@ CONFIG = {
 }
 
 
-def archsearch_command(*words, **more):
-    code = f"import sys; from archsearch.cli import main; main({[str(word) for word in words]!r})"
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "160"}, **more)
+def archsearch_command(*words, code=0):
+    """In a process of its own."""
+    command = [sys.executable, "-c", "from archsearch.cli import main; main()", *map(str, words)]
+    environment = {**os.environ, "COLUMNS": "160"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == code, done.stderr
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +43,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluated(run):
-    done = archsearch_command("evaluate", run.path, "--top", 1)
-    assert done.returncode == 0, done.stderr
-    return done
+    return archsearch_command("evaluate", run.path, "--top", 1)
 
 
 def test_a_table_on_stdout_progress_on_stderr(run, evaluated):
@@ -54,7 +57,7 @@ def test_a_table_on_stdout_progress_on_stderr(run, evaluated):
 
 def test_json_and_the_same_command_again(run, evaluated):
     again = archsearch_command("evaluate", run.path, "--json")
-    assert again.returncode == 0 and "EVAL" not in again.stderr, "nothing is trained again"
+    assert "EVAL" not in again.stderr, "nothing is trained again"
     found = json.loads(again.stdout)
     assert found["state"] == "done" and found["models"][0]["trainings"] == 2 and found["confidence"] == 0.95
     assert found == json.loads(json.dumps(archsearch.load_evaluation(run.path).summary()))
@@ -71,19 +74,18 @@ def test_json_and_the_same_command_again(run, evaluated):
     ],
 )
 def test_bad_input_leaves_with_2(run, words, said):
-    done = archsearch_command("evaluate", run.path, "--name", "new", *words)
-    assert done.returncode == 2 and said in done.stderr and not done.stdout
+    done = called("evaluate", run.path, "--name", "new", *words, cwd=run.path.parent, code=2)
+    assert said in done.stderr and not done.stdout
     assert not (run.path / "evaluations" / "new").exists()
 
 
 def test_help_teaches():
-    done = archsearch_command("evaluate", "--help")
-    assert done.returncode == 0 and "--points 4,17 --name wide" in done.stdout and "same command again" in done.stdout
+    done = called("evaluate", "--help", cwd=Path.cwd())
+    assert "--points 4,17 --name wide" in done.stdout and "same command again" in done.stdout
 
 
 def test_export_holds_the_evaluation(run, evaluated, tmp_path):
-    done = archsearch_command("runs", "export", run.path, "-o", tmp_path / "run.zip")
-    assert done.returncode == 0, done.stderr
+    called("runs", "export", run.path, "-o", tmp_path / "run.zip", cwd=tmp_path)
     with zipfile.ZipFile(tmp_path / "run.zip") as archive:
         names = set(archive.namelist())
         kept = {f"evaluations/final/evaluation.{kind}" for kind in ("tsv", "json", "png")}
@@ -99,16 +101,16 @@ def test_remove_takes_the_evaluation_along_but_not_while_it_is_driven(evaluated,
     path = tmp_path / "gone"
     shutil.copytree(run.path, path)
     with open_store(RunFolder.at(path / "evaluations" / "final"), write=True):
-        refused = archsearch_command("runs", "rm", path, "--yes")
-    assert refused.returncode == 2 and path.exists(), refused.stderr
+        archsearch_command("runs", "rm", path, "--yes", code=2)
+    assert path.exists()
     (path / "evaluations" / "final" / "mine.txt").write_text("x")
-    foreign = archsearch_command("runs", "rm", path, "--yes")
-    assert foreign.returncode == 2 and "evaluations/final/mine.txt" in foreign.stderr and path.exists()
+    foreign = called("runs", "rm", path, "--yes", cwd=tmp_path, code=2)
+    assert "evaluations/final/mine.txt" in foreign.stderr and path.exists()
     (path / "evaluations" / "final" / "mine.txt").unlink()
-    done = archsearch_command("runs", "rm", path, "--yes")
-    assert done.returncode == 0 and not path.exists(), done.stderr
+    called("runs", "rm", path, "--yes", cwd=tmp_path)
+    assert not path.exists()
 
 
 def test_status_of_an_evaluation_reads_it(run, evaluated):
-    done = archsearch_command("status", api.load_evaluation(run.path).path)
-    assert done.returncode == 0 and "completed 4" in done.stdout
+    done = called("status", api.load_evaluation(run.path).path, cwd=run.path)
+    assert "completed 4" in done.stdout

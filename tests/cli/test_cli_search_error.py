@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from test_cli_runs import SMALL, archsearch
+from command_line import SMALL, called
 
 import archsearch as library
 from archsearch.data import DataSection, load
@@ -31,12 +31,12 @@ def place(tmp_path_factory):
     search = {**SMALL["search"], "error": "val_balanced_error"}
     config = {**SMALL, "run": {"name": "skewed", "seed": 2}, "data": {"name": "npz", "path": "skewed.npz"}, "search": search}
     (place / "skewed.yaml").write_text(yaml.safe_dump(config))
-    (place / "log").write_text(archsearch("search", "skewed.yaml", cwd=place).stderr)
+    (place / "log").write_text(called("search", "skewed.yaml", cwd=place).stderr)
     return place
 
 
 def test_the_frontier_is_of_that_error(place: Path) -> None:
-    status = json.loads(archsearch("status", "runs/skewed", "--json", cwd=place).stdout)
+    status = json.loads(called("status", "runs/skewed", "--json", cwd=place).stdout)
     assert status["error"] == "val_balanced_error"
     points = {point.id: point for point in library.load_run(place / "runs" / "skewed").points()}
     for entry in status["frontier"]:
@@ -44,7 +44,7 @@ def test_the_frontier_is_of_that_error(place: Path) -> None:
         assert entry["error"] == metrics["val_balanced_error"] != metrics["val_error"]
         assert metrics["val_balanced_standard_error"] > 0
     assert status["best"]["error"] == min(point.metrics["val_balanced_error"] for point in points.values())
-    assert "balanced error %" in archsearch("status", "runs/skewed", cwd=place).stdout
+    assert "balanced error %" in called("status", "runs/skewed", cwd=place).stdout
     assert ": balanced validation error " in (place / "log").read_text()
     assert "balanced validation error" in (place / "runs" / "skewed" / "report.html").read_text()
 
@@ -67,24 +67,24 @@ def test_the_band_that_parents_come_from_is_of_that_error(place: Path) -> None:
 
 
 def test_dry_run_says_it_and_resume_refuses_it(place: Path) -> None:
-    said = json.loads(archsearch("search", "skewed.yaml", "--dry-run", "--json", cwd=place).stdout)
+    said = json.loads(called("search", "skewed.yaml", "--dry-run", "--json", cwd=place).stdout)
     assert said["frontier"] == {"cost": "madds", "error": "val_balanced_error"}
-    assert "balanced validation error against madds" in archsearch("search", "skewed.yaml", "--dry-run", cwd=place).stdout
-    before = json.loads(archsearch("status", "runs/skewed", "--json", cwd=place).stdout)
-    done = archsearch("resume", "runs/skewed", "--set", "search.error=val_error", cwd=place, code=2)
+    assert "balanced validation error against madds" in called("search", "skewed.yaml", "--dry-run", cwd=place).stdout
+    before = json.loads(called("status", "runs/skewed", "--json", cwd=place).stdout)
+    done = called("resume", "runs/skewed", "--set", "search.error=val_error", cwd=place, code=2)
     assert "search.error" in done.stderr
-    assert json.loads(archsearch("status", "runs/skewed", "--json", cwd=place).stdout) == before
-    wrong = archsearch("search", "skewed.yaml", "--set", "search.error=balanced", cwd=place, code=2)
+    assert json.loads(called("status", "runs/skewed", "--json", cwd=place).stdout) == before
+    wrong = called("search", "skewed.yaml", "--set", "search.error=balanced", cwd=place, code=2)
     assert "val_balanced_error" in wrong.stderr
 
 
 def test_runs_are_compared_by_the_error_that_both_were_after(place: Path) -> None:
-    archsearch("search", "skewed.yaml", "--run-dir", "runs/plain", "--set", "search.error=val_error", cwd=place)
-    archsearch("search", "skewed.yaml", "--run-dir", "runs/again", "--seed", "3", cwd=place)
-    both = json.loads(archsearch("runs", "compare", "runs/skewed", "runs/again", "--json", cwd=place).stdout)
-    mixed = json.loads(archsearch("runs", "compare", "runs/skewed", "runs/plain", "--json", cwd=place).stdout)
+    called("search", "skewed.yaml", "--run-dir", "runs/plain", "--set", "search.error=val_error", cwd=place)
+    called("search", "skewed.yaml", "--run-dir", "runs/again", "--seed", "3", cwd=place)
+    both = json.loads(called("runs", "compare", "runs/skewed", "runs/again", "--json", cwd=place).stdout)
+    mixed = json.loads(called("runs", "compare", "runs/skewed", "runs/plain", "--json", cwd=place).stdout)
     assert (both["error"], mixed["error"]) == ("val_balanced_error", "val_error")
-    assert "balanced validation error" in archsearch("runs", "compare", "runs/skewed", "runs/again", cwd=place).stdout
+    assert "balanced validation error" in called("runs", "compare", "runs/skewed", "runs/again", cwd=place).stdout
 
 
 def test_an_unknown_error_is_refused() -> None:

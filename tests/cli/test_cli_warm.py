@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_cli_runs import SMALL, archsearch
+from command_line import SMALL, archsearch, called
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def place(tmp_path_factory):
     """A folder with a configuration and one finished run of it."""
     place = tmp_path_factory.mktemp("place")
     (place / "tiny.yaml").write_text(yaml.safe_dump(SMALL))
-    archsearch("search", "tiny.yaml", cwd=place)
+    called("search", "tiny.yaml", cwd=place)
     return place
 
 
@@ -30,24 +30,24 @@ def test_a_warm_search_says_what_it_took_and_outlives_its_source(place: Path) ->
     assert f"starting from {taken} of the {taken} points of {place / 'runs' / 'source'}" in done.stderr
     assert [line for line in done.stderr.splitlines() if "SEED_TRAINED" in line] == []
     shutil.rmtree(place / "runs" / "source")
-    archsearch("resume", "runs/warm", "--set", "search.max_hull_points=7", cwd=place)
-    status = json.loads(archsearch("status", "runs/warm", "--json", cwd=place).stdout)
+    called("resume", "runs/warm", "--set", "search.max_hull_points=7", cwd=place)
+    status = json.loads(called("status", "runs/warm", "--json", cwd=place).stdout)
     assert (status["points"], status["state"]) == (7, "done")
     assert [p["origin"]["run"] for p in status["band"] if "origin" in p] or status["band"][0]["id"] > taken
-    archsearch("report", "runs/warm", cwd=place)
-    assert "tiny " in archsearch("status", "runs/warm", cwd=place).stdout or all("origin" not in p for p in status["frontier"])
-    archsearch("runs", "export", "runs/warm", "-o", "warm.zip", cwd=place)
-    archsearch("runs", "rm", "runs/warm", "--yes", cwd=place)
+    called("report", "runs/warm", cwd=place)
+    assert "tiny " in called("status", "runs/warm", cwd=place).stdout or all("origin" not in p for p in status["frontier"])
+    called("runs", "export", "runs/warm", "-o", "warm.zip", cwd=place)
+    called("runs", "rm", "runs/warm", "--yes", cwd=place)
     assert not (place / "runs" / "warm").exists(), "every file in it is the run's own"
 
 
 def test_a_dry_run_counts_what_is_there(place: Path) -> None:
     words = ("search", "tiny.yaml", "--warm-from", "runs/tiny", "--dry-run")
-    found = json.loads(archsearch(*words, "--set", "search.max_hull_points=10", "--json", cwd=place).stdout)
+    found = json.loads(called(*words, "--set", "search.max_hull_points=10", "--json", cwd=place).stdout)
     taken = found["warm_from"]["points"]
     assert found["jobs"] == {"SEED_TRAINED": 0, "SEARCH": 10 - taken, "SEARCH_TRAINED": 10 - taken}
     assert [seed["seconds"] for seed in found["seeds"]] == [0.0, 0.0]
-    more = archsearch(*words, "--set", "search.init_node_ch=[2, 3, 4]", "--set", "search.max_hull_points=10", cwd=place).stdout
+    more = called(*words, "--set", "search.init_node_ch=[2, 3, 4]", "--set", "search.max_hull_points=10", cwd=place).stdout
     assert more.count("is there") == 2 and f"starting from {taken} of the {taken} points" in more
 
 
@@ -63,5 +63,5 @@ def test_a_dry_run_counts_what_is_there(place: Path) -> None:
 )
 def test_bad_input_is_exit_2_and_writes_nothing(place: Path, words: list[str], message: str) -> None:
     before = sorted(path for path in place.rglob("*"))
-    done = archsearch("search", "tiny.yaml", "--run-dir", "runs/new", *words, cwd=place, code=2)
+    done = called("search", "tiny.yaml", "--run-dir", "runs/new", *words, cwd=place, code=2)
     assert message in " ".join(done.stderr.split()) and sorted(path for path in place.rglob("*")) == before

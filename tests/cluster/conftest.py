@@ -9,6 +9,9 @@ import pytest
 
 # A node that starts on a machine with too much to do needs longer than Ray's half minute.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "150")
+# A node that is killed is known to be dead once so many looks at it, a second apart, were refused; one that is slow to answer
+# still has ten seconds a look.
+os.environ.setdefault("RAY_health_check_period_ms", "1000")
 
 ENTRY_POINTS = "\n".join(
     [
@@ -39,7 +42,9 @@ def cluster(probes):
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    from archsearch.cluster.ray_connection import LOCAL
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **LOCAL})
     yield cluster
     ray.shutdown()
     cluster.shutdown()

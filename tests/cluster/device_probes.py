@@ -15,9 +15,12 @@ from archsearch.registry import WORKS
 
 @WORKS.register("on_device")
 def on_device(spec: Any, context: Context) -> Result:
-    """Notes that it began and ended, takes its time, and ``does`` something on the attempts in ``on``."""
+    """Notes that it began and ended, takes its time, until there is a file ``until``, and ``does`` something on the attempts in
+    ``on``."""
     _note(spec, context, "begin", os.getpid())
     for step in range(int(spec.get("seconds", 0) * 10)):
+        if os.path.exists(spec.get("until", "")):
+            break
         time.sleep(0.1)
         context.report(step=step)
     if context.job.attempt in spec.get("on", [1]):

@@ -21,9 +21,11 @@ def probe(spec: Any, context: Context) -> Result:
 
 @WORKS.register("wait_for_it")
 def wait_for_it(spec: Any, context: Context) -> Result:
-    """Notes that it began, then takes its time."""
+    """Notes that it began, then takes its time, until there is a file ``until``."""
     _note(spec["log"], context.job.id, context.job.attempt, os.getpid())
     for step in range(int(spec["seconds"] * 10)):
+        if os.path.exists(spec.get("until", "")):
+            break
         time.sleep(0.1)
         context.report(step=step)
     return Result({"slept": spec["seconds"]})

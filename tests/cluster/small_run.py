@@ -65,10 +65,19 @@ def frontier(path: Path) -> list[tuple[Any, ...]]:
     return [tuple(sorted(point.items())) for point in api.load_run(path).frontier()]
 
 
-#: Children are forked from a server process that has torch and the data loaded and has run nothing: importing them takes
-#: longer than the small search.
+#: Children are forked from a server process that has loaded all that a search needs and has run nothing: importing it takes
+#: longer than the small search. Installed modules only: Python 3.11's server does not look into the tests' folders.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["small_run", "archsearch.train.work", "archsearch.cluster.inline"])
+FORKS.set_forkserver_preload(
+    [
+        "archsearch.api",
+        "archsearch.train.work",
+        "archsearch.cluster.inline",
+        "archsearch.searchers.petridish",
+        "archsearch.report.device_pictures",
+        "matplotlib.backends.backend_agg",
+    ]
+)
 
 
 def start_or_resume(path: Path, config: dict[str, Any], reached: Callable[[str], None] = lambda name: None) -> None:

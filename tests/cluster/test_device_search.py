@@ -266,7 +266,12 @@ def test_a_search_survives_a_killed_actor_and_a_lost_device(cluster, tmp_path, m
     one = {"num_cpus": 0, "labels": {"device": "one"}}
     two = {"num_cpus": 0, "labels": {"device": "two"}}
     nodes = {"one": cluster.add_node(**one), "two": cluster.add_node(**two)}
-    config = small(**TWO_DEVICES, cluster={"executor": "ray", "address": cluster.address}, profile={"work": "takes_its_time"})
+    search = {**TWO_DEVICES["search"], "max_hull_points": 5}
+    config = small(
+        **{**TWO_DEVICES, "search": search},
+        cluster={"executor": "ray", "address": cluster.address},
+        profile={"work": "takes_its_time"},
+    )
     conf = tmp_path / "conf.yaml"
     conf.write_text(yaml.safe_dump(config))
     command = [sys.executable, "-c", "from archsearch.cli import main; main()", "search", str(conf), "--run-dir", str(path)]
@@ -285,9 +290,9 @@ def test_a_search_survives_a_killed_actor_and_a_lost_device(cluster, tmp_path, m
 
         found = until(lambda: [each for each in status()["waiting"] if each["asked"].get("device") == "two"], 90)
         assert found[0]["stage"] == "PROFILE"
-        until(lambda: len(status()["measurements"][ONE]["measured"]) >= 8, 120, "the search has come to its end without two")
+        until(lambda: len(status()["measurements"][ONE]["measured"]) >= 5, 120, "the search has come to its end without two")
         about = status()
-        assert about["state"] == "running" and about["points"] >= 8 and about["measurements"][TWO]["waiting"]
+        assert about["state"] == "running" and about["points"] >= 5 and about["measurements"][TWO]["waiting"]
         assert about["frontier"], "there is a frontier on the device that is there"
         nodes["two"] = cluster.add_node(**two)
         out, _ = driver.communicate(timeout=120)
@@ -300,7 +305,7 @@ def test_a_search_survives_a_killed_actor_and_a_lost_device(cluster, tmp_path, m
     summary = json.loads(out)
     run = api.load_run(path)
     points = {point.id for point in run.points()}
-    assert summary["state"] == "done" and "without" not in summary["reason"] and len(points) >= 8
+    assert summary["state"] == "done" and "without" not in summary["reason"] and len(points) >= 5
     told = Counter(run.state.jobs[job].job.stage for _, kind, job, _ in history(path) if kind is EventKind.TOLD)
     assert told[Stage.PROFILE] == 2 * len(points), "each once, on each device"
     assert {data["kind"] for _, kind, _, data in history(path) if kind is EventKind.FAILED} == {"lost"}

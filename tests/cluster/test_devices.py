@@ -132,11 +132,11 @@ def gone(pid: int) -> bool:
 def test_jobs_run_where_their_device_is_and_two_runs_take_turns(lab, tmp_path):
     """And nothing is trained on a node while it measures."""
     until(lambda: lab.executor.capacity()["train"] == 3, what="the head's slot, and those of the device's node")
-    log = tmp_path / "log"
+    log, seen = tmp_path / "log", tmp_path / "seen"
     mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
     other = DeviceQueues(DEVICES, lab.executor._nodes, str(tmp_path / "other"), mailbox)
-    for id_, seconds in ((1, 5.0), (2, 0.3), (3, 0.3)):
-        lab.executor.submit(job(id_, "one", seconds=seconds, log=str(log)))
+    for id_, spec in ((1, {"seconds": 60, "until": str(seen)}), (2, {"seconds": 0.3}), (3, {"seconds": 0.3})):
+        lab.executor.submit(job(id_, "one", log=str(log), **spec))
     assert not lab.executor.room(job(4, "one")) and lab.executor.room(job(4, "two")), "a few at once, for each device"
     with pytest.raises(InputError, match="'three', which section devices does not have"):
         lab.executor.room(job(4, "three"))
@@ -147,6 +147,7 @@ def test_jobs_run_where_their_device_is_and_two_runs_take_turns(lab, tmp_path):
     lab.until(lambda: lab.state("one")["queue"] == {str(lab.root): 2, str(tmp_path / "other"): 2})
     assert lab.state("one")["node"] == lab.nodes["one"].node_id
     lab.until(lambda: lab.executor.capacity()["train"] == 1, what="the node's slots are taken away")
+    seen.touch()
     done = lab.ends(3)
     assert all(isinstance(each.outcome, Result) and each.seconds > 0.2 for each in done), done
     assert done[0].outcome.metrics["threads"] == 2 and done[0].outcome.metrics["omp"] == "2"
@@ -158,15 +159,17 @@ def test_jobs_run_where_their_device_is_and_two_runs_take_turns(lab, tmp_path):
 
 def test_a_node_is_reserved_before_it_measures(lab, tmp_path):
     """A training is there: the measurement waits until it has ended, and says so."""
-    training, log = tmp_path / "training", tmp_path / "log"
+    training, log, said = tmp_path / "training", tmp_path / "log", tmp_path / "said"
     here = Resources(cpu=1, labels={"device": "one"})
-    spec = {"seconds": 8, "log": str(training)}
+    spec = {"seconds": 60, "log": str(training), "until": str(said)}
     lab.executor.submit(Job(20, Stage.COMPAT, "wait_for_it", spec, seed=1, resources=here))
     lab.until(training.exists, what="the training runs")
     lab.executor.submit(job(21, "one", seconds=1, log=str(log)))
     says = "waits for device one: reserving its node: waits for 1 of 2 CPUs of its node"
     lab.until(lambda: any(waits_for(about).startswith(says) for about in lab.executor.waiting().values()), what="it is said")
     lab.executor.submit(Job(22, Stage.COMPAT, "wait_for_it", {**spec, "seconds": 0}, seed=1, resources=here))
+    assert not rows(log), "it waits"
+    said.touch()
     first, second, third = lab.ends(3)
     assert first.job == 20 and {second.job, third.job} == {21, 22}
     began, ended = (float(row[4]) for row in rows(log))
@@ -205,8 +208,8 @@ def test_two_devices_of_one_node_reserve_it_in_turn(lab, tmp_path, monkeypatch):
 
 def test_the_actor_killed_in_the_middle_of_a_job(lab, session, tmp_path):
     """SIGKILL: one attempt is lost, with its process; the job is told once; crashes and trainings beside it are as ever."""
-    log = tmp_path / "log"
-    jobs = [job(device="one", seconds=3, log=str(log)), job(device="two", does="crash")]
+    log, killed = tmp_path / "log", tmp_path / "killed"
+    jobs = [job(device="one", seconds=60, log=str(log), until=str(killed)), job(device="two", does="crash")]
     jobs += [Job(0, Stage.COMPAT, "probe", {}, seed=1)] * 3
     running = session(jobs)
     until(lambda: rows(log), what="the job has begun")
@@ -215,6 +218,7 @@ def test_the_actor_killed_in_the_middle_of_a_job(lab, session, tmp_path):
     assert "DeviceActor" in " ".join(actor.cmdline())
     actor.send_signal(signal.SIGKILL)
     until(lambda: gone(measuring), timeout=20, what="what it measured has ended")
+    killed.touch()
     outcome, loop = running.end()
     assert outcome.state == "done" and sorted(loop.searcher.told) == [1, 3, 4, 5]
     failures = {id_: data for id_, data in running.bench.events(EventKind.FAILED)}
@@ -229,8 +233,8 @@ def test_the_actor_killed_in_the_middle_of_a_job(lab, session, tmp_path):
 
 def test_a_device_node_lost_in_the_middle_of_a_job(lab, session, tmp_path):
     """Its job waits, visibly; trainings go on; the node comes back, and the job comes to its end."""
-    log = tmp_path / "log"
-    jobs = [job(device="two", seconds=3, log=str(log)), job(device="two", log=str(log))]
+    log, lost = tmp_path / "log", tmp_path / "lost"
+    jobs = [job(device="two", seconds=60, log=str(log), until=str(lost)), job(device="two", log=str(log))]
     jobs += [Job(0, Stage.COMPAT, "wait_for_it", {"seconds": 1, "log": str(tmp_path / "trained")}, seed=1)] * 20
     running = session(jobs)
     until(lambda: rows(log), what="the job has begun")
@@ -240,6 +244,7 @@ def test_a_device_node_lost_in_the_middle_of_a_job(lab, session, tmp_path):
     text = "waits for a node: asks for device two; there are"  # once its death is known
     until(lambda: any(text in waits_for(each) for each in running.summary()["waiting"] if each["job"] == 1), what="it is said")
     until(lambda: gone(measuring), timeout=20)
+    lost.touch()
     until(lambda: running.bench.loop.ledger.told >= trained + 2, what="trainings go on")
     (two,) = [each for each in list_devices() if each.device == "two"]
     assert two.state == "waiting for node" and two.about["cpus"] and two.seen and "--labels device=two" in two.detail

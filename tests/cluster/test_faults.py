@@ -268,7 +268,7 @@ def test_slots_grow_and_shrink_with_the_cluster(place):
     """Nodes that are added are used within seconds; when one goes, its job moves, and fewer are submitted."""
     wants = Resources(labels={"kind": "elastic"})
     one = {"num_cpus": 1, "labels": {"kind": "elastic"}}
-    session = place.start([place.job(60, resources=wants) for _ in range(6)], one, backoff=0.1)
+    session = place.start([place.job(40, resources=wants) for _ in range(6)], one, backoff=0.1)
     until(lambda: place.log.reached(1, 0))
     assert session.summary()["slots"] == {"total": 1, "busy": 1}
     place.add(num_cpus=3, labels={"kind": "elastic"})

@@ -88,6 +88,7 @@ def kill_the_driver(tmp_path: Path, kills: int, config: dict, seed: int) -> None
         driver = Driver(path, config, tmp_path)
         wait_for(lambda before=before: told(path) > before, 120, "a job is told")
         time.sleep(rng.uniform(0, 0.3))
+        assert driver.process.poll() is None, "the run ended before the kill"
         driver.kill()
         now = history(path)
         assert now[: len(committed)] == committed, "a committed event is missing or changed"
@@ -101,7 +102,7 @@ def kill_the_driver(tmp_path: Path, kills: int, config: dict, seed: int) -> None
 
 
 def test_the_driver_killed_five_times(tmp_path):
-    kill_the_driver(tmp_path, 5, small(search={"max_hull_points": 14}), seed=3)
+    kill_the_driver(tmp_path, 5, small(search={"max_hull_points": 10}), seed=3)
 
 
 @pytest.mark.soak
@@ -113,7 +114,7 @@ def test_the_driver_killed_twenty_times(tmp_path):
 def test_killed_workers_cost_attempts_but_no_jobs(tmp_path):
     """Two slots; workers are killed while they run a job; the search ends with every point it wanted."""
     path = tmp_path / "run"
-    config = small(search={"max_hull_points": 6}, seed_train={"epochs": 80}, post_train={"epochs": 50})
+    config = small(search={"max_hull_points": 6}, seed_train={"epochs": 25}, post_train={"epochs": 20})
     driver = Driver(path, config, tmp_path, slots=2)
     wait_for(lambda: told(path) >= 1, 120, "a job is told")
     killed = 0
@@ -196,7 +197,7 @@ main()
 def test_a_suspended_driver_that_wakes_after_a_takeover_cannot_commit(tmp_path):
     """SIGSTOP, a takeover from another host (its own name, its own view of the lock's file), SIGCONT."""
     path, conf = tmp_path / "run", tmp_path / "conf.yaml"
-    conf.write_text(yaml.safe_dump(small(search={"max_hull_points": 14})))
+    conf.write_text(yaml.safe_dump(small(search={"max_hull_points": 8})))
     command = [sys.executable, "-c", "from archsearch.cli import main; main()"]
     first = subprocess.Popen([*command, "search", str(conf), "--run-dir", str(path)], stderr=subprocess.PIPE, text=True)
     wait_for(lambda: told(path) >= 2, 120, "two jobs are told")
