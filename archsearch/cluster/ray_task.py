@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from archsearch.cluster.context import AttemptContext, perform
 from archsearch.cluster.ray_connection import first_line
@@ -41,10 +40,12 @@ class Mailbox:
 
 
 def mailbox() -> Any:
-    """A mailbox on this process's own node: it goes when this process goes, and with no other node."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    options = {"num_cpus": 0, "max_restarts": -1, "max_concurrency": 4, "scheduling_strategy": here}
-    return ray.remote(Mailbox).options(**options).remote()
+    """A mailbox on this process's own node: it goes when this process goes, and with no other node.
+
+    By its label: an affinity that is soft lets a node that has just joined, and knows of no other yet, keep it to itself.
+    """
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    return ray.remote(Mailbox).options(num_cpus=0, max_restarts=-1, max_concurrency=4, label_selector=here).remote()
 
 
 def run_attempt(

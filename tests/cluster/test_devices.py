@@ -310,7 +310,11 @@ def test_a_model_is_measured_there_for_somebody_without_a_run(lab, tmp_path):
     command = [sys.executable, "-c", "from archsearch.cli import main; main()", "profile", str(net), "--json"]
     short = ["--seconds", "0", "--repeats", "0", "--memory-runs", "0", "--patience", "0", "--width", "9"]
     places = {"two": ["--address", lab.cluster.address], "away": ["--config", str(conf)]}
-    bench, model = DeviceBench(OnCluster("two", print), settings_of("two", None, print), print), read_model(str(net))
+    lanes = [OnCluster("two", print) for _ in range(3)]
+    assert all(ray.get([lane._mailbox.hears.remote() for lane in lanes]))
+    where = {ray._private.state.actors(lane._mailbox._actor_id.hex())["Address"]["NodeID"] for lane in lanes}
+    assert where == {ray.get_runtime_context().get_node_id()}, "no other node takes a visitor's mailbox with it"
+    bench, model = DeviceBench(lanes[0], settings_of("two", None, print), print), read_model(str(net))
     seen = []
     (known,) = bench.measure([Subject(model)], Settings(**KNOBS, memory_runs=0), watch=seen.append)
     assert seen and known.latency.median > 0 and known.fingerprint == device_environment("pytorch", Settings())[0]
