@@ -50,7 +50,7 @@ def connect(address: str, slots: int | None = None, *, offers: Iterable[str] = (
 @contextlib.contextmanager
 def _local_options() -> Iterator[None]:
     """``LOCAL`` for a cluster that is started in the block, as far as this version of Ray has these options."""
-    parameter = getattr(ray._private, "parameter", None)
+    parameter: Any = getattr(ray._private, "parameter", None)
     usual = getattr(parameter, "RayParams", None)
     if usual is None:
         yield

@@ -39,7 +39,7 @@ def device_pictures(views: Sequence[FrontierView]) -> dict[str, bytes]:
             axes.set_axisbelow(True)
             _draw(axes, view)
         out = io.BytesIO()
-        canvas.print_png(out)  # not print_figure: it draws twice to have the layout
+        canvas.print_png(out)  # type: ignore[no-untyped-call] # print_figure draws twice, to have the layout
     return {"device_frontiers.png": out.getvalue()}
 
 

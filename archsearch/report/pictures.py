@@ -65,7 +65,7 @@ def drawn(draw: Callable[[Axes], None]) -> bytes:
         axes.set_axisbelow(True)
         draw(axes)
         out = io.BytesIO()
-        canvas.print_png(out)  # not print_figure: it draws twice to have the layout
+        canvas.print_png(out)  # type: ignore[no-untyped-call] # print_figure draws twice, to have the layout
     return out.getvalue()
 
 

@@ -14,10 +14,10 @@ from archsearch.data import DataSection, load, normalise
 from archsearch.jobs import InputError, StoreDamaged
 
 CONFIG = {
-    "data": {"name": "digits"},
+    "data": {"name": "digits", "max_train": 600},
     "search": {"init_node_ch": [4], "max_hull_points": 3, "band_standard_errors": 1},
-    "seed_train": {"epochs": 6, "optimizer": "adamw", "lr": 0.02, "schedule": "one_cycle"},
-    "post_train": {"epochs": 2, "optimizer": "adamw", "lr": 0.01},
+    "seed_train": {"epochs": 6, "optimizer": "adamw", "lr": 0.02, "schedule": "one_cycle", "tensorwatch_stats": False},
+    "post_train": {"epochs": 2, "optimizer": "adamw", "lr": 0.01, "tensorwatch_stats": False},
     "weak_learner": {"steps": 4},
     "cluster": {"executor": "inline"},
 }
@@ -80,7 +80,7 @@ def test_a_search_that_needs_damaged_weights_stops_and_names_them(tmp_path):
     config = {
         **CONFIG,
         "search": {**CONFIG["search"], "max_hull_points": 1, "test_frontier": False},
-        "seed_train": {"epochs": 1},
+        "seed_train": {"epochs": 1, "tensorwatch_stats": False},
     }
     run = archsearch.search(config, run_dir=tmp_path / "run")
     key = run.points()[0].weights.key
@@ -95,7 +95,8 @@ def test_a_search_that_needs_damaged_weights_stops_and_names_them(tmp_path):
 
 
 def test_a_run_of_one_slot_is_repeatable_bit_for_bit(tmp_path):
-    config = {**CONFIG, "seed_train": {"epochs": 1}, "post_train": {"epochs": 1}}
+    training = {"epochs": 1, "tensorwatch_stats": False}
+    config = {**CONFIG, "seed_train": training, "post_train": training}
     first, second = (archsearch.search(config, run_dir=tmp_path / name) for name in "ab")
     assert [point.weights.sha256 for point in first.points()] == [point.weights.sha256 for point in second.points()]
     assert first.frontier() == second.frontier()

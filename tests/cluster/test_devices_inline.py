@@ -60,6 +60,13 @@ def run(probes, digits, locks, tmp_path):
     return body
 
 
+def test_what_starts_on_a_device_for_each_job_loads_neither_the_store_nor_a_framework():
+    """Each job pays for it, and a small board is slow."""
+    heavy = ("sqlalchemy", "fsspec", "torch", "numpy", "pydantic")
+    code = f"import sys, archsearch.cluster.device_child, archsearch.cluster.context\nprint({{*sys.modules}} & {{*{heavy}}})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
 def test_a_work_on_a_device_has_its_artifacts_and_no_data_set(run, tmp_path):
     """What it prints is no answer, and what it reads and writes passes through the node."""
     there = Artifacts(str(tmp_path))

@@ -18,6 +18,7 @@ from ray.cluster_utils import Cluster
 from small_run import small
 
 from archsearch import api
+from archsearch.cluster.ray_connection import LOCAL
 from archsearch.jobs import InputError
 
 CLONE_NEWNS = 0x00020000
@@ -53,7 +54,7 @@ def with_another_disk(place: Path, step: Callable[[], Any]) -> Iterator[Any]:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **LOCAL})
     try:
         yield made
     finally:

@@ -50,7 +50,7 @@ def health_check(port: int, **environment: str) -> int:
 @pytest.mark.timeout(600)
 def test_a_local_cluster_answers_nobody_without_its_token(tmp_path, stream_number):
     path = tmp_path / "run"
-    config = small(search={"max_hull_points": 200}, seed_train={"epochs": 40})
+    config = small(search={"max_hull_points": 200})
     config["tracking"] = {"callbacks": ["tensorwatch"], "tensorwatch": {"port": stream_number}}
     driver = Driver(path, config, tmp_path)
     try:
@@ -59,6 +59,9 @@ def test_a_local_cluster_answers_nobody_without_its_token(tmp_path, stream_numbe
         sockets = listening(processes)
         assert sockets.pop(("127.0.0.1", 40859 + stream_number)), "TensorWatch's stream, on loopback"
         assert {"gcs_server", "raylet"} <= set(sockets.values()) and any("Agent" in who for who in sockets.values())
+        # What nobody needs is not there, and no port that another cluster of this machine may have (`ray_connection.LOCAL`).
+        assert not [process for process in processes if "monitor.py" in " ".join(process.cmdline())]
+        assert 52365 not in {port for _, port in sockets}
         for (address, port), who in sockets.items():  # Ray's own: on all interfaces, none of them serves a stranger
             for page in ("/", "/metrics", "/api/version", "/api/jobs/"):
                 assert served(address, port, page) in (None, 401, 403, 404, 405), (who, address, port, page)

@@ -15,7 +15,7 @@ import archsearch
 from archsearch.cluster.loop import RunLoop
 from archsearch.cluster.observer import Observer
 from archsearch.jobs import Event, EventKind
-from archsearch.store import read_run
+from archsearch.store import read_run, sqlite
 
 POINTS = {"max_hull_points": 4}
 
@@ -75,7 +75,8 @@ def test_no_room_for_the_log(small_disk: Path, undisturbed: Path, tmp_path: Path
     assert all("run.db is not available" in text and "nothing is lost" in text for text in said), said
 
 
-def test_the_database_is_locked_by_another_process(undisturbed: Path, tmp_path: Path) -> None:
+def test_the_database_is_locked_by_another_process(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "PATIENCE", 0.5)  # until it is said; then it is tried again as ever
     path, others = tmp_path / "run", []
     script = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('BEGIN IMMEDIATE'); print('held', flush=True); input()"
 
