@@ -278,6 +278,7 @@ def drive(
         "executor": executor.name,
         "slots": executor.slots()["total"],
         "host": socket.gethostname(),
+        "processor": processor(),
         "versions": versions(),
     }
     with stop_on_signals(loop.request_stop):
@@ -390,6 +391,14 @@ def new_folder(config: Config) -> RunFolder:
         if not folder.path.exists():
             return folder
     raise InputError(f"run.dir = {section.dir} is full of runs called {name}; choose another run.name")
+
+
+def processor() -> str:
+    """The kind of this machine's processor: on the same kind, the same training gives the same weights."""
+    from archsearch.profile.environment import machine
+
+    found = machine()
+    return f"{found['cpu']}, {found['machine']}, features {found['cpu_flags']}"
 
 
 def versions() -> dict[str, str]:

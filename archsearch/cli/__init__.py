@@ -43,6 +43,7 @@ VERBS: dict[str, str] = {
     "pareto": "Find the recipes that are worth their cost, in a golden database or a file exported from one.",
     "runs": "List the runs in a folder; compare, remove or export runs.",
     "recipe": "Make, fill, check, run and compare recipes: what it takes to train one network again.",
+    "offline": "Pack a recipe with all that it takes, verify the pack without network, and train from it.",
     "backup": "Copy a run with its weights into another folder, also while it is being searched.",
     "db": "Keep the recipes and measurements of many runs in one database; list, export, import them.",
     "report": "Write a run's tables and pictures.",

@@ -21,7 +21,8 @@ from typing import Any
 
 from archsearch.arch import Architecture
 from archsearch.jobs import JSON
-from archsearch.profile.environment import cache_folder, installed
+from archsearch.places import cache_folder
+from archsearch.profile.environment import installed
 from archsearch.profile.measurement import Profile
 from archsearch.profile.protocol import PROTOCOL, Step, Watch, device_environment, measure
 from archsearch.profile.settings import Failed, Settings, Subject

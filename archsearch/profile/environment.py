@@ -145,16 +145,6 @@ class EnergyCounter:
         return total / 1000 if total == total else None
 
 
-def cache_folder() -> Path:
-    """Where that is kept which may be deleted: ``ARCHSEARCH_CACHE``, or ``archsearch`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
-
-    Raises:
-        RuntimeError: nobody knows where this user's home is.
-    """
-    named, shared = os.environ.get("ARCHSEARCH_CACHE", ""), os.environ.get("XDG_CACHE_HOME", "")
-    return Path(named or (Path(shared) if os.path.isabs(shared) else Path.home() / ".cache") / "archsearch").absolute()
-
-
 # ------------------------------------------------------------------------------------------------------------ fingerprint
 def machine() -> dict[str, JSON]:
     """What this machine is, apart from what measures on it."""

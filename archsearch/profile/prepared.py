@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from archsearch.jobs import InputError
+from archsearch.places import cache_folder
 from archsearch.profile import environment as machine
 from archsearch.profile.models import Loaded, Model
 from archsearch.profile.onnx_files import check_onnx, files_of, inputs_of, reference_outputs
@@ -79,7 +80,7 @@ def prepared(model: Model, used: Runtime, settings: Settings) -> Model | Failed:
 
 def cache() -> Path:
     """Where prepared models lie."""
-    return machine.cache_folder() / "models"
+    return cache_folder() / "models"
 
 
 def reference_of(model: Loaded, pytorch: Callable[[], Runtime]) -> Arrays:

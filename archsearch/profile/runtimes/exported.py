@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, fx
 
 from archsearch.jobs import InputError
-from archsearch.profile.environment import cache_folder, installed
+from archsearch.places import cache_folder
+from archsearch.profile.environment import installed
 from archsearch.profile.runtimes.face import Arrays
 
 #: Files that are kept; those that were used last.

@@ -1,0 +1,64 @@
+"""The process that trains what a pack holds: ``python -m archsearch.offline.inside SETTINGS``, by whoever restored the pack.
+
+It says what it does in lines of JSON on stdout (``say``, ``progress``, and at its end ``end`` or ``error``), and stops in order
+when its stdin is closed: then nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from archsearch.jobs import ArchsearchError
+from archsearch.offline.no_network import way_out
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    lines = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print
+
+    def say(**data: Any) -> None:
+        print(json.dumps(data), file=lines, flush=True)
+
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+    try:
+        say(**_train(settings, say))
+    except ArchsearchError as error:
+        say(error=str(error), code=error.exit_code)
+
+
+def _train(settings: dict[str, Any], say: Any) -> dict[str, Any]:
+    from archsearch.recipe_run import run_recipe
+    from archsearch.recipes.offline import single_recipe
+    from archsearch.recipes.recipe import load_recipe
+
+    network = way_out()
+    if network is not None and settings["isolated"]:
+        return {"error": f"this process was to have no network, but knows a way to {network}", "code": 2}
+    recipe = load_recipe(settings["recipe"])
+    told = {"say": lambda text: say(say=text)}
+    if settings["rehearse"]:  # what is missing shows within seconds, and checkpoints are written and read
+        single_recipe(recipe, device=settings["device"], **told)
+    done = run_recipe(
+        recipe,
+        settings["folder"],
+        device=settings["device"],
+        threads=settings["threads"],
+        progress=lambda data: say(progress=dict(data)),
+        **told,
+    )
+    return {"end": done.state, "reason": done.reason, "network": network}
+
+
+def _outlive_nobody() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""Where archsearch keeps what is not a user's own work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where that is kept which may be deleted: ``ARCHSEARCH_CACHE``, or ``archsearch`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises:
+        RuntimeError: nobody knows where this user's home is.
+    """
+    named, shared = os.environ.get("ARCHSEARCH_CACHE", ""), os.environ.get("XDG_CACHE_HOME", "")
+    return Path(named or (Path(shared) if os.path.isabs(shared) else Path.home() / ".cache") / "archsearch").absolute()
