@@ -67,7 +67,8 @@ def ask(pins: Mapping[str, Pin], target: Target, progress: Progress | None) -> d
                 run_pip([*command, *options, *target.options()], pip_lines(left), _counted("asking for", left, progress))
                 break
             except PipFailed as error:
-                if not (match := _NOT_FOUND.search(error.text)) or _UNREACHABLE.search(error.text):
+                match = _NOT_FOUND.search(error.text)
+                if match is None or _UNREACHABLE.search(error.text):
                     raise InputError(
                         f"pip cannot get what is needed from its indexes: {error}. Check the network and pip's settings "
                         "(python -m pip config list)."
@@ -79,8 +80,8 @@ def ask(pins: Mapping[str, Pin], target: Target, progress: Progress | None) -> d
         if missing:
             names = ", ".join(f"{name} {pins[name].version}" for name in missing)
             raise InputError(
-                f"no index has a wheel for {target.platform} with Python {target.python} of: {names}. A version such as 1.0+cpu is "
-                "often on an index of its own: tell pip of it (PIP_EXTRA_INDEX_URL), or name another platform."
+                f"no index has a wheel for {target.platform} with Python {target.python} of: {names}. A version such as "
+                "1.0+cpu is often on an index of its own: tell pip of it (PIP_EXTRA_INDEX_URL), or name another platform."
             )
         found = json.loads(report.read_text(encoding="utf-8"))["install"] if left else []
     archives = {}
@@ -88,9 +89,7 @@ def ask(pins: Mapping[str, Pin], target: Target, progress: Progress | None) -> d
         name, info = canonicalize_name(each["metadata"]["name"]), each["download_info"]
         hash = info.get("archive_info", {}).get("hashes", {}).get("sha256")
         if hash is None:
-            raise InputError(
-                f"pip knows no SHA-256 of {name} {pins[name].version} ({info['url']}): expected an archive on an index"
-            )
+            raise InputError(f"pip knows no SHA-256 of {name} {pins[name].version}: expected an archive on an index")
         archives[name] = Archive(each["metadata"]["version"], hash, info["url"])
     return archives
 
@@ -115,10 +114,9 @@ def build(archives: Mapping[str, Archive], folder: Path, progress: Progress | No
         return
     pins = {name: Pin(archive.version, archive.sha256) for name, archive in archives.items()}
     try:
+        env = {**os.environ, "SOURCE_DATE_EPOCH": "315532800"}  # the date in an archive is no news
         command = ["wheel", "--no-deps", "--require-hashes", "--wheel-dir", str(folder)]
-        run_pip(
-            command, pip_lines(pins), _counted("building", pins, progress), {**os.environ, "SOURCE_DATE_EPOCH": "315532800"}
-        )
+        run_pip(command, pip_lines(pins), _counted("building", pins, progress), env)
     except PipFailed as error:
         raise InputError(f"no index has a wheel of {', '.join(archives)}, and none can be built: {error}") from error
     built = {name_and_tags(path)[0]: path.name for path in folder.glob("*.whl")}

@@ -98,7 +98,7 @@ class Target:
     def options(self) -> list[str]:
         """What pip is told of it."""
         abi = next(iter(sys_tags())).abi if self.here else f"cp{self.python.replace('.', '')}"
-        version = self.markers()["python_full_version"]
+        version = f"{self.python}.{sys.version_info.micro}" if self.here else self.python
         return [
             *("--implementation", "cp", "--python-version", version, "--abi", abi),
             *(option for name in self.platforms() for option in ("--platform", name)),

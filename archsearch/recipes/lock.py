@@ -44,18 +44,12 @@ class Lock:
     pins: Mapping[str, Pin]
 
     def text(self) -> str:
-        about = (
-            self.target.platform,
-            self.target.python,
-            " ".join(self.requirements),
-            "all" if self.complete else "archsearch",
-        )
+        of = "all" if self.complete else "archsearch"
+        about = (self.target.platform, self.target.python, " ".join(self.requirements), of)
         hashed = all(pin.archive for pin in self.pins.values())
         lines = [f"# {FORMAT}", *(f"# {name}: {value}" for name, value in zip(_ABOUT, about, strict=True))]
-        lines += [
-            f"# in the unpacked pack: python -m pip install{' --require-hashes' * hashed} -r {LOCK}",
-            "--find-links ../wheels",
-        ]
+        lines.append(f"# in the unpacked pack: python -m pip install{' --require-hashes' * hashed} -r {LOCK}")
+        lines.append("--find-links ../wheels")
         for name, pin in sorted(self.pins.items()):
             archive = f" --hash=sha256:{pin.archive}" if hashed else ""  # one hash, and pip wants all
             lines.append(f"{name}=={pin.version}{archive}" + (f" # files sha256:{pin.files}" if pin.files else ""))
@@ -71,18 +65,15 @@ class Lock:
             with path.open(encoding="utf-8") as file:
                 text = file.read(MOST_BYTES)
             about = dict(re.findall(r"^# (\w+): (.*)$", text, re.MULTILINE))
-            matches = [match for match in map(_PIN.fullmatch, text.splitlines()) if match]
-            pins = {
-                name: Pin(version, archive or "", files or "")
-                for name, version, archive, files in (m.groups() for m in matches)
-            }
+            matches = (match.groups(default="") for match in map(_PIN.fullmatch, text.splitlines()) if match)
+            pins = {name: Pin(*pin) for name, *pin in matches}
             target = Target.of(about["platform"], about["python"])
             lock = cls(target, tuple(about["requirements"].split()), about["wheels"] == "all", pins)
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error}. Expected the folder of an unpacked pack.") from error
         except (KeyError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is no lock of archsearch: {error!r}. Expected the folder of an unpacked pack.") from error
-        if lock.text() != text:  # nothing that pip would read and this does not
+        if lock.text() != text:  # such as an option that pip alone would read
             raise InputError(f"{path} is not as archsearch writes a lock: expected {FORMAT!r}. Pack again.")
         return lock
 
@@ -94,8 +85,8 @@ class Lock:
         own = Target.of()
         if self.target.python != own.python:
             raise InputError(
-                f"the pack is for Python {self.target.python}, this is {own.python} ({sys.executable}): start archsearch with that "
-                f"Python, or pack for this one"
+                f"the pack is for Python {self.target.python}, this is {own.python} ({sys.executable}): start archsearch with "
+                "that Python, or pack for this one"
             )
         if self.target.system != own.system:
             raise InputError(f"the pack is for {self.target.platform}, this machine is {own.platform}: pack for this platform")
@@ -116,6 +107,6 @@ class Lock:
         if wrong:
             more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
             raise InputError(
-                f"what is installed is not what the pack was made with: {'; '.join(wrong[:NAMED])}{more}. In the unpacked pack: "
-                f"python -m pip install -r {LOCK}; or make a pack with wheels."
+                f"what is installed is not what the pack was made with: {'; '.join(wrong[:NAMED])}{more}. In the unpacked "
+                f"pack: python -m pip install -r {LOCK}; or make a pack with wheels."
             )

@@ -10,10 +10,11 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
 
-from archsearch.jobs import ArchsearchError
+from archsearch.jobs import ArchsearchError, InputError
 
 #: Seconds after which a call is given up: the wheels of all that archsearch needs are some hundred megabytes.
 PATIENCE = 3600.0
@@ -46,8 +47,11 @@ def run_pip(
     """Run pip with a file of requirements; ``each`` hears its lines.
 
     Raises:
-        PipFailed: it failed, is not installed, or took longer than `PATIENCE`.
+        InputError: there is no pip.
+        PipFailed: it failed, or took longer than `PATIENCE`.
     """
+    if find_spec("pip") is None:
+        raise InputError(f"{sys.executable} has no pip: {sys.executable} -m ensurepip")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "requirements.txt"
         file.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
@@ -64,7 +68,7 @@ def run_python(
     """Run this interpreter, in a ``clean_environment`` where no other is given.
 
     Raises:
-        PipFailed: as `run_pip`.
+        PipFailed: it failed, or took longer than `PATIENCE`.
     """
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -90,6 +94,8 @@ def run_python(
     finally:
         late.cancel()
         _end(process)
+    if process.returncode < 0:
+        lines.append(f"ERROR: ended by signal {-process.returncode}; after {PATIENCE:.0f} s archsearch ends it")
     if process.returncode:
         raise PipFailed(lines)
 

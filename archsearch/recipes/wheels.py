@@ -43,7 +43,7 @@ def locked(
     index: bool = True,
     progress: Progress | None = None,
 ) -> PackFile:
-    """The lock: exact versions of what ``requirements`` need, as installed here, and archsearch; see ``archsearch.recipes.lock``.
+    """The lock: exact versions of what ``requirements`` need, as installed here, and archsearch (``lock.Lock``).
 
     Args:
         requirements: names, with extras.
@@ -175,8 +175,8 @@ def _restored(lock: Lock, folder: Path, target: Path, tell: Progress) -> Path:
     files = sorted(folder.glob("*.whl"))
     if foreign := [path.name for path in files if not name_and_tags(path)[1] & taken]:
         raise InputError(
-            f"the pack's wheels are for {lock.target.platform}, this machine is {Target.of().platform} and cannot run {foreign[0]}: "
-            "pack for this platform"
+            f"the pack's wheels are for {lock.target.platform}, this machine is {Target.of().platform} and cannot run "
+            f"{foreign[0]}: pack for this platform"
         )
     tell("making a virtual environment")
     run_python(["-I", "-m", "venv", "--without-pip", str(target)])
