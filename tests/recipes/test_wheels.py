@@ -1,0 +1,389 @@
+"""What a pack holds of Python: the closure for a platform, wheels and their hashes from real indexes, environments restored
+from them in a process without network, and locks that tell what differs.
+
+The packages of most tests are made here and served by an index on loopback, which asks for a password and has a token in its
+addresses, as companies' indexes do; pip is real in all of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+import archsearch
+from archsearch.jobs import InputError
+from archsearch.recipes.closure import Target, closure, own_wheel
+from archsearch.recipes.pack import PackFile, check_pack, unpack, write_pack
+from archsearch.recipes.wheels import LOCK, clean_environment, environment, locked, wheels
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+CP = f"cp{PYTHON.replace('.', '')}"
+PI = "manylinux_2_28_aarch64"
+#: Two packages of Python and C, and what they need.
+SMALL = ("jinja2", "pyyaml", "packaging")
+
+BACKEND = """
+import zipfile
+def build_wheel(folder, settings=None, metadata=None):
+    with zipfile.ZipFile(f"{folder}/demo_c-3.0-TAG.whl", "w") as wheel:
+        wheel.writestr("demo_c.py", "")
+        wheel.writestr("demo_c-3.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: demo-c\\nVersion: 3.0\\n")
+        wheel.writestr("demo_c-3.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: TAG\\n")
+        wheel.writestr("demo_c-3.0.dist-info/RECORD", "")
+    return "demo_c-3.0-TAG.whl"
+"""
+
+
+def wheel(name: str, version: str, *needs: str, pure: bool = True) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        info = f"{name.replace('-', '_')}-{version}.dist-info"
+        archive.writestr(f"{name.replace('-', '_')}.py", f"version = {version!r}\n")
+        about = [f"Name: {name}", f"Version: {version}", "Provides-Extra: fast", *(f"Requires-Dist: {need}" for need in needs)]
+        archive.writestr(f"{info}/METADATA", "\n".join(["Metadata-Version: 2.1", *about, ""]))
+        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: {str(pure).lower()}\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/RECORD", f"{name.replace('-', '_')}.py,sha256=abc,{len(version)}\n{info}/INSTALLER,sha256=x,1\n"
+        )
+    return file.getvalue()
+
+
+def source_archive(tag: str) -> bytes:
+    """demo-c as sources, whose build needs nothing from anywhere."""
+    file = io.BytesIO()
+    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for path, text in (
+            ("pyproject.toml", project),
+            ("backend.py", BACKEND.replace("TAG", tag)),
+            ("PKG-INFO", "Name: demo-c\n"),
+        ):
+            member = tarfile.TarInfo(f"demo_c-3.0/{path}")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return file.getvalue()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where demo-a, -b and -c are installed: a needs b everywhere, c as an extra, and what is nowhere on Windows."""
+    folder = tmp_path / "site"
+    needs = ("demo_B>=2", "demo-c; extra == 'fast'", "demo-win; sys_platform == 'win32'")
+    for payload in (wheel("demo-a", "1.0", *needs), wheel("demo-b", "2.0+cpu", pure=False), wheel("demo-c", "3.0")):
+        zipfile.ZipFile(io.BytesIO(payload)).extractall(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
+    """An index of the files that are put into it; those under "x/..." are what is sent instead."""
+    files: dict[str, bytes] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = self.path.strip("/").split("/")
+            wanted = f"Basic {base64.b64encode(b'user:secret').decode()}"
+            if self.headers["Authorization"] != wanted or parts[0] != "T0KEN":
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", "Basic")
+                self.end_headers()
+                return
+            if parts[1] == "simple":
+                names = [name for name in files if re.sub(r"-\d.*", "", name).replace("_", "-") == parts[2]]
+                hashes = [hashlib.sha256(files[name]).hexdigest() for name in names]
+                rows = [f'<a href="/T0KEN/files/{n}#sha256={h}">{n}</a>' for n, h in zip(names, hashes, strict=True)]
+                body = f"<!DOCTYPE html><html><body>{''.join(rows)}</body></html>".encode()
+            else:
+                name = parts[2].replace("%2B", "+")
+                body = files.get(f"x/{name}", files[name])
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html" if parts[1] == "simple" else "application/octet-stream")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://user:secret@127.0.0.1:{server.server_port}/T0KEN/simple/")
+    for name, value in {"CONFIG_FILE": os.devnull, "NO_CACHE_DIR": "1", "RETRIES": "0"}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    files["demo_a-1.0-py3-none-any.whl"] = wheel("demo-a", "1.0", "demo-b>=2")
+    files["demo_a-1.1-py3-none-any.whl"] = wheel("demo-a", "1.1", "demo-b>=2")
+    for platform in ("manylinux_2_17_aarch64.manylinux2014_aarch64", "manylinux_2_34_aarch64", "manylinux_2_28_x86_64"):
+        files[f"demo_b-2.0+cpu-{CP}-{CP}-{platform}.whl"] = wheel("demo-b", "2.0+cpu", pure=False) + platform.encode()
+    files["demo_c-3.0.tar.gz"] = source_archive("py3-none-any")
+    yield files
+    server.shutdown()
+    server.server_close()
+
+
+# ------------------------------------------------------------------------------------------------------ closure, own wheel
+def test_the_closure_is_that_of_the_target(site: Path) -> None:
+    linux, windows = Target.of(PI, PYTHON).markers(), Target.of("win_amd64", "3.12").markers()
+    assert [*closure(["Demo_A"], linux)] == ["demo-a", "demo-b"]
+    assert [*closure(["demo-a[fast]"], linux)] == ["demo-a", "demo-b", "demo-c"]
+    with pytest.raises(InputError, match="demo-win, which demo-a needs"):
+        closure(["demo-a"], windows)
+    with pytest.raises(InputError, match="no extra 'slow': expected one of fast"):
+        closure(["demo-a[slow]"], linux)
+    whole = closure(["archsearch"], Target.of().markers())
+    assert {"archsearch", "torch", "ray", "aiohttp", "numpy", "tensorwatch", "pydotz"} <= {*whole}  # aiohttp by ray[default]
+    assert not {"pytest", "ruff", "onnx"} & {*whole}
+
+
+def test_a_platform_takes_the_wheels_of_older_ones() -> None:
+    names = [*Target.of("manylinux_2_18_x86_64", "3.11").platforms()]
+    assert names[:3] == ["manylinux_2_18_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
+    assert names[-3:] == ["manylinux_2_5_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+    assert next(Target.of("linux_aarch64").platforms()) == PI
+    assert [*Target.of("musllinux_1_1_x86_64").platforms()] == ["musllinux_1_1_x86_64", "musllinux_1_0_x86_64"]
+    for wrong in ({"platform": "raspberry"}, {"platform": "linux_x86_64; rm"}, {"python": "2.7"}, {"python": "3.11.2"}):
+        with pytest.raises(InputError, match="expected one such as"):
+            Target.of(**wrong)
+
+
+def test_its_own_wheel_is_the_same_from_sources_and_installed(tmp_path: Path) -> None:
+    """Whoever installs the wheel and packs again packs the same wheel; and it holds what the package holds, no more."""
+    own = own_wheel()
+    assert isinstance(own.content, bytes) and own_wheel() == own
+    assert own.path == f"wheels/archsearch-{version('archsearch')}-py3-none-any.whl"
+    with zipfile.ZipFile(io.BytesIO(own.content)) as archive:
+        archive.extractall(tmp_path / "site")
+        root = Path(archsearch.__file__).parent
+        sources = {path for path in root.rglob("*") if path.suffix in (".py", ".yaml", ".html", ".typed")}
+        assert {name: archive.read(name) for name in archive.namelist() if not name.startswith("archsearch-")} == {
+            f"archsearch/{path.relative_to(root)}": path.read_bytes() for path in sources
+        }
+    (tmp_path / "site/archsearch/__pycache__").mkdir()
+    (tmp_path / "site/archsearch/__pycache__/jobs.pyc").write_bytes(b"x")
+    code = "import sys; from archsearch.recipes.closure import own_wheel; sys.stdout.buffer.write(own_wheel().content)"
+    env = clean_environment() | {"PYTHONPATH": str(tmp_path / "site")}
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=tmp_path, env=env)
+    assert hashlib.sha256(again.stdout).digest() == hashlib.sha256(own.content).digest()
+
+
+# ------------------------------------------------------------------------------------------------------------------ index
+def test_wheels_of_another_platform_and_no_secret(site: Path, index: dict[str, bytes], tmp_path: Path) -> None:
+    told: list[str] = []
+    found = wheels(PI, PYTHON, tmp_path / "wheels", ["demo-a[fast]"], progress=told.append)
+    names = [Path(file.path).name for file in found[1:]]
+    older = f"demo_b-2.0+cpu-{CP}-{CP}-manylinux_2_17_aarch64.manylinux2014_aarch64.whl"
+    assert names == ["demo_a-1.0-py3-none-any.whl", older, "demo_c-3.0-py3-none-any.whl"]
+    assert found[0] == own_wheel()
+    assert (tmp_path / "wheels" / older).read_bytes() == index[older]
+    assert any(line.startswith("fetching demo-b==2.0+cpu (2 of 2)") for line in told)
+    assert [file.source for file in found[1:]] == [
+        "http://127.0.0.1/.../demo_a-1.0-py3-none-any.whl",
+        f"http://127.0.0.1/.../{older}",
+        "built here of http://127.0.0.1/.../demo_c-3.0.tar.gz",
+    ]
+    lock = locked(["demo-a[fast]"], wheels=found, platform=PI, python=PYTHON)
+    assert isinstance(lock.content, bytes)
+    assert f"demo-b==2.0+cpu --hash=sha256:{hashlib.sha256(index[older]).hexdigest()}\n" in lock.content.decode()
+    write_pack(tmp_path / "pack", [*found, lock])
+    written = (tmp_path / "pack/manifest.json").read_text() + lock.content.decode()
+    assert not re.search("secret|T0KEN|user", written)
+
+    alone = locked(["demo-a[fast]"], platform=PI, python=PYTHON)
+    assert isinstance(alone.content, bytes) and "# wheels: archsearch\n" in alone.content.decode()
+    sources = hashlib.sha256(index["demo_c-3.0.tar.gz"]).hexdigest()
+    assert f"demo-c==3.0 --hash=sha256:{sources}" in alone.content.decode()
+    with pytest.raises(InputError, match="no wheel was given of demo-b"):
+        locked(["demo-a"], wheels=found[:2], platform=PI, python=PYTHON)
+
+    unpack(tmp_path / "pack", tmp_path / "unpacked")
+    with pytest.raises(InputError, match=f"the pack is for {PI}, this machine is"):
+        environment(tmp_path / "unpacked", tmp_path / "env")
+    assert not (tmp_path / "env").exists()
+
+
+def test_what_cannot_be_had_is_named_and_nothing_written(site: Path, index: dict[str, bytes], tmp_path: Path) -> None:
+    whole = dict(index)
+
+    def refused(match: str, requirement: str = "demo-a") -> None:
+        with pytest.raises(InputError, match=match):
+            wheels(PI, PYTHON, tmp_path / "wheels", [requirement])
+        assert not (tmp_path / "wheels").exists() or not [*(tmp_path / "wheels").iterdir()]
+
+    for name in whole:
+        if name.startswith("demo_a-1.0") or (name.startswith("demo_b") and "2_17" in name):
+            del index[name]
+    refused(rf"no index has a wheel for {PI} with Python {PYTHON} of: demo-(a 1.0, demo-b 2.0\+cpu|b 2.0\+cpu, demo-a 1.0)\.")
+    index.update(whole)
+    index["x/demo_a-1.0-py3-none-any.whl"] = wheel("demo-a", "1.0", "demo-b>=2", "demo-evil")
+    refused("DO NOT MATCH THE HASHES")
+    del index["x/demo_a-1.0-py3-none-any.whl"]
+    index["demo_a-1.0-py3-none-any.whl"] = wheel("demo-a", "1.0", "demo-b>=2", "demo-new")
+    refused("not there: demo-new, which demo-a needs")
+    index["demo_c-3.0.tar.gz"] = source_archive("py3-none-linux_x86_64")
+    refused("wheel of demo-c, and what can be built is for this machine alone", "demo-c")
+
+
+@pytest.mark.usefixtures("site", "index")
+def test_an_index_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://user:secret@127.0.0.1:9/simple/")
+    with pytest.raises(InputError, match="Check the network") as caught:
+        locked(["demo-a"], platform=PI)
+    assert "secret" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------------------- lock
+def test_a_lock_tells_what_differs(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = locked(["demo-a[fast]"], index=False)
+    assert isinstance(lock.content, bytes)
+    place = tmp_path / LOCK
+    place.parent.mkdir()
+
+    def check(text: bytes) -> Path:
+        place.write_bytes(text)
+        return environment(tmp_path, tmp_path / "env")
+
+    assert check(lock.content) == Path(sys.executable) and not (tmp_path / "env").exists()
+    assert lock == locked(["demo-a[fast]"], index=False)
+    (site / "demo_a-1.0.dist-info/INSTALLER").write_text("another")  # who installed it is no difference
+    assert check(lock.content)
+    record = site / "demo_a-1.0.dist-info/RECORD"
+    record.write_text(record.read_text().replace("abc", "abd"))
+    about = site / "demo_b-2.0+cpu.dist-info/METADATA"
+    about.write_text(about.read_text().replace("2.0+cpu", "2.1"))
+    (site / "demo_c-3.0.dist-info/METADATA").unlink()
+    os.rename(site / "demo_c-3.0.dist-info", site / "gone")
+    with pytest.raises(InputError) as caught:
+        check(lock.content)
+    assert "demo-a 1.0 has other files" in str(caught.value)
+    assert "demo-b is 2.1, locked 2.0+cpu; demo-c 3.0 is not installed" in str(caught.value)
+    assert "archsearch" not in str(caught.value).split("In the unpacked")[0].split(":", 1)[1]
+
+    lines = lock.content.decode().splitlines()
+    own = next(line for line in lines if line.startswith("archsearch=="))
+    with pytest.raises(InputError, match=r"archsearch \S+ has other files"):
+        check(lock.content.replace(own.encode(), (own[:-64] + "0" * 64).encode()))
+    for old, new, match in (
+        (f"# python: {PYTHON}", "# python: 3.99", f"for Python 3.99, this is {PYTHON}"),
+        (lines[1], "# platform: win_arm64", "for win_arm64, this machine is"),
+        ("--find-links ../wheels", "--index-url http://127.0.0.1/", "not as archsearch writes a lock"),
+        ("demo-a==1.0", "demo-a @ file:///x", "not as archsearch writes a lock"),
+        ("# platform", "# machine", "is no lock of archsearch"),
+    ):
+        assert old in lock.content.decode()
+        with pytest.raises(InputError, match=match):
+            check(lock.content.replace(old.encode(), new.encode()))
+    place.unlink()
+    with pytest.raises(InputError, match="Expected the folder of an unpacked pack"):
+        environment(tmp_path, tmp_path / "env")
+
+
+# --------------------------------------------------------------------------------------------------------------- restored
+RESTORE = "import sys; from pathlib import Path; from archsearch.recipes.wheels import environment; " \
+    "print(environment(Path(sys.argv[1]), Path(sys.argv[2])))"  # fmt: skip
+LIST = "import json, sys; from importlib.metadata import distributions as d; " \
+    "print(json.dumps([sorted(x.metadata['Name'].lower() for x in d()), sys.path]))"  # fmt: skip
+
+
+def fetched(folder: Path, requirements: tuple[str, ...]) -> list[PackFile]:
+    """The wheels for this machine from the indexes that pip is configured for here."""
+    try:
+        return wheels(None, None, folder, requirements)
+    except InputError as error:
+        if "Check the network" in str(error):
+            pytest.skip(f"pip's indexes cannot be reached from here: {error}")
+        raise
+
+
+def restored_without_network(pack: Path, place: Path, hostile: dict[str, str]) -> Path:
+    """The interpreter that ``environment`` gives in a process that has no network at all."""
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
+        pytest.skip("unshare --net needs rights that are not there")
+    unpack(pack, place / "unpacked")
+    script = f"cat /proc/net/route >&2; exec {sys.executable} -c '{RESTORE}' {place}/unpacked {place}/env"
+    source = str(Path(archsearch.__file__).parents[1])
+    env = {**os.environ, **hostile, "PYTHONPATH": os.pathsep.join([source, *filter(None, [hostile.get("PYTHONPATH")])])}
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script], capture_output=True, text=True, timeout=900, env=env, cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr  # no route out of there
+    return Path(done.stdout.strip())
+
+
+def test_an_environment_restored_without_network(tmp_path: Path) -> None:
+    """Real packages of the real index; what else Python and pip would listen to says something else."""
+    found = fetched(tmp_path / "wheels", SMALL)
+    lock = locked(SMALL, wheels=found)
+    write_pack(tmp_path / "pack.tar", [*found, lock])
+    info = tmp_path / "bad" / f"PyYAML-{version('pyyaml')}.dist-info"  # whoever listens to PYTHONPATH takes it for installed
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: PyYAML\nVersion: {version('pyyaml')}\n")
+    (tmp_path / "pip.conf").write_text("[global]\ntarget = /nonexistent/pip-target\n")
+    (tmp_path / "pip.py").write_text("raise SystemExit('the current folder was listened to')")
+    hostile = {
+        "PYTHONPATH": str(tmp_path / "bad"),
+        "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
+        "PIP_PREFIX": "/nonexistent",
+    }
+    python = restored_without_network(tmp_path / "pack.tar", tmp_path, hostile)
+    assert python.is_relative_to(tmp_path / "env")
+
+    listed = subprocess.run([python, "-I", "-c", LIST], capture_output=True, text=True, check=True, env=clean_environment())
+    names, path = json.loads(listed.stdout)
+    assert names == ["archsearch", "jinja2", "markupsafe", "packaging", "pyyaml"]
+    assert all("site-packages" not in each or str(tmp_path) in each for each in path)
+    code = "import yaml, markupsafe._speedups, jinja2, archsearch.jobs; print(yaml.safe_load('a: 1'), archsearch.jobs.__file__)"
+    said = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert said.startswith("{'a': 1}") and str(tmp_path / "env") in said
+    with pytest.raises(InputError, match="exists already"):
+        environment(tmp_path / "unpacked", tmp_path / "env")
+
+    wheel = next((tmp_path / "unpacked/wheels").glob("pyyaml*"))
+    wheel.write_bytes(wheel.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match="DO NOT MATCH THE HASHES"):
+        environment(tmp_path / "unpacked", tmp_path / "env2")
+    wheel.unlink()
+    with pytest.raises(InputError, match="No matching distribution found for pyyaml"):
+        environment(tmp_path / "unpacked", tmp_path / "env2")
+    (tmp_path / "unpacked/wheels" / f"pyyaml-6-{CP}-{CP}-win_arm64.whl").touch()
+    with pytest.raises(InputError, match="cannot run pyyaml-6"):
+        environment(tmp_path / "unpacked", tmp_path / "env2")
+    assert not (tmp_path / "env2").exists()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_all_that_archsearch_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The complete closure: hundreds of megabytes, from the index into an environment that runs, with the network off."""
+    began = time.monotonic()
+    found = fetched(tmp_path / "wheels", ("archsearch",))
+    seconds = {"wheels": time.monotonic() - began}
+    write_pack(tmp_path / "pack", [*found, locked(wheels=found)])
+    pack = check_pack(tmp_path / "pack")
+    began = time.monotonic()
+    python = restored_without_network(tmp_path / "pack", tmp_path, {})
+    seconds["restored"] = time.monotonic() - began
+    size = sum(entry.size for entry in pack.files.values())
+    with capsys.disabled():
+        print(f"\n{len(found)} wheels, {size / 1e6:.0f} MB; {seconds}")
+    code = "import ray, torch, tensorwatch, sklearn, archsearch.cli; from archsearch.recipes.wheels import own_wheel as own; "
+    code += "print(own().path)"
+    said = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, env=clean_environment(), cwd=tmp_path)
+    assert said.returncode == 0 and said.stdout.strip() == own_wheel().path, said.stderr
