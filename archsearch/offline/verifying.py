@@ -78,8 +78,7 @@ def verify_pack(
         NotTrained: the training failed.
         StoreUnavailable: the pack cannot be marked.
     """
-    _refuse_networked()
-    with restored(path, id, say) as there:
+    with restored(path, id, say, _refuse_networked) as there:
         say("training without network …")
         done, end = _train(there, there.place / "run", True, device, say, progress)
         verdict = _verdict(there, done, end)
@@ -132,8 +131,8 @@ class Restored:
 
 
 @contextmanager
-def restored(path: str | Path, id: str | None, say: Say) -> Iterator[Restored]:
-    """Check a pack and restore it in a temporary folder, which is removed.
+def restored(path: str | Path, id: str | None, say: Say, refuse: Callable[[], None] = lambda: None) -> Iterator[Restored]:
+    """Check a pack and restore it in a temporary folder, which is removed. ``refuse`` has its say before Python is restored.
 
     Raises: InputError and StoreDamaged as ``verify_pack``.
     """
@@ -142,6 +141,7 @@ def restored(path: str | Path, id: str | None, say: Say) -> Iterator[Restored]:
         say("checking every byte …")
         pack = unpack(path, _files(place), id)
         contents = read_contents(pack, _files(place))
+        refuse()
         say("restoring Python …")
         yield Restored(pack, contents, place, environment(_files(place), place / "python", progress=say))
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import shutil
+import signal
 import stat
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from archsearch.jobs import InputError, StoreDamaged, StoreUnavailable
 from archsearch.recipes import pack_forms
-from archsearch.recipes.pack import MANIFEST, Pack, PackFile, check_pack, unpack, write_pack
+from archsearch.recipes.pack import PackFile, check_pack, mark_pack, unpack, write_pack
+from archsearch.recipes.pack_manifest import MANIFEST, Pack
 
 FORMS = ["pack", "pack.tar", "pack.zip"]
 CONTENT = {
@@ -139,6 +143,59 @@ def test_a_flipped_bit_anywhere_in_an_archives_files_is_caught(packed):
         path.write_bytes(cut)
         with pytest.raises((StoreDamaged, InputError)):
             check_pack(path)
+
+
+def test_a_mark_changes_no_id_and_nothing_else(packed, tmp_path):
+    path, pack = packed
+    before = read(path)
+    marked = mark_pack(path, pack.id, {"figure": 0.1})
+    assert marked == replace(pack, verified={"figure": 0.1}) == check_pack(path, pack.id)
+    assert {**read(path), MANIFEST: b""} == {**before, MANIFEST: b""}
+    assert mark_pack(path, pack.id, {"figure": 0.2}).id == pack.id and check_pack(path).verified == {"figure": 0.2}
+    whole = read(path)
+    rewrite(path, {**whole, MANIFEST: whole[MANIFEST].replace(b"0.2", b"0.3")})  # a mark by hand
+    with pytest.raises(StoreDamaged, match=r"manifest.json was changed"):
+        check_pack(path)
+    rewrite(path, {**whole, "a.yaml": b"recipe: 2\n"})
+    with pytest.raises(StoreDamaged, match=r"a.yaml was changed"):
+        mark_pack(path, pack.id, {})
+    rewrite(path, before)
+    with pytest.raises(StoreDamaged, match="is another pack"):
+        mark_pack(path, "0" * 64, {})
+    assert read(path) == before and {each.name for each in tmp_path.iterdir()} == {"from", path.name}
+
+
+def test_a_kill_while_marking_leaves_the_old_or_the_new_pack(packed):
+    path, pack = packed
+    found = []
+    for moment in range(100):
+        if (child := os.fork()) == 0:
+            calls = itertools.count()
+            for name in ("fsync", "replace", "rename"):
+                setattr(os, name, dying(getattr(os, name), calls, moment))
+            try:
+                mark_pack(path, pack.id, {"moment": moment})
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        after = check_pack(path, pack.id).verified
+        found.append(after)
+        assert after in (None, {"moment": moment})
+        if os.WIFEXITED(status):
+            break
+    assert os.WEXITSTATUS(status) == 0 and after == {"moment": moment} and found[0] is None and moment >= 3
+
+
+def dying(function, count, moment):
+    """Kills its process before the call of that number."""
+
+    def call(*words, **named):
+        if next(count) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*words, **named)
+
+    return call
 
 
 def test_another_pack_that_agrees_with_itself_is_known_by_its_id(packed, tmp_path):
