@@ -84,7 +84,7 @@ def ask(pins: Mapping[str, Pin], target: Target, progress: Progress | None) -> d
                 "1.0+cpu is often on an index of its own: tell pip of it (PIP_EXTRA_INDEX_URL), or name another platform."
             )
         found = json.loads(report.read_text(encoding="utf-8"))["install"] if left else []
-    archives = {}
+    archives: dict[str, Archive] = {}
     for each in found:
         name, info = canonicalize_name(each["metadata"]["name"]), each["download_info"]
         hash = info.get("archive_info", {}).get("hashes", {}).get("sha256")

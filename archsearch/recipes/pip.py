@@ -56,14 +56,14 @@ def run_pip(
         file = Path(folder) / "requirements.txt"
         file.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
         quiet = ["--no-input", "--no-color", "--disable-pip-version-check"]
-        run_python(["-m", "pip", *quiet, *arguments, "--requirement", str(file)], each, env or os.environ, folder)
+        # -P: no pip.py of the current folder; settings may name files in it, so it stays the current one.
+        run_python(["-P", "-m", "pip", *quiet, *arguments, "--requirement", str(file)], each, env or os.environ)
 
 
 def run_python(
     arguments: Sequence[str],
     each: Callable[[str], None] = lambda line: None,
     env: Mapping[str, str] | None = None,
-    folder: str | None = None,
 ) -> None:
     """Run this interpreter, in a ``clean_environment`` where no other is given.
 
@@ -78,7 +78,6 @@ def run_python(
         text=True,
         errors="replace",
         env=dict(env) if env is not None else clean_environment(),
-        cwd=folder,  # a folder of ours: `-m` looks in the current one first
         start_new_session=True,  # pip starts others, which end with it
     )
     assert process.stdout is not None

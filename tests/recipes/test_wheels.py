@@ -28,6 +28,7 @@ import pytest
 
 import archsearch
 from archsearch.jobs import InputError
+from archsearch.recipes.archives import Archive, build
 from archsearch.recipes.closure import Target, closure, own_wheel
 from archsearch.recipes.pack import PackFile, check_pack, unpack, write_pack
 from archsearch.recipes.wheels import LOCK, clean_environment, environment, locked, wheels
@@ -205,10 +206,10 @@ def test_wheels_of_another_platform_and_no_secret(site: Path, index: dict[str, b
     written = (tmp_path / "pack/manifest.json").read_text() + lock.content.decode()
     assert not re.search("secret|T0KEN|user", written)
 
-    alone = locked(["demo-a[fast]"], platform=PI, python=PYTHON)
+    alone = locked(["demo-a"], platform=PI, python=PYTHON)  # what the index says, without the wheels
     assert isinstance(alone.content, bytes) and "# wheels: archsearch\n" in alone.content.decode()
-    sources = hashlib.sha256(index["demo_c-3.0.tar.gz"]).hexdigest()
-    assert f"demo-c==3.0 --hash=sha256:{sources}" in alone.content.decode()
+    pins = [line for line in lock.content.decode().splitlines() if "==" in line and "demo-c" not in line]
+    assert [line for line in alone.content.decode().splitlines() if "==" in line] == pins
     with pytest.raises(InputError, match="no wheel was given of demo-b"):
         locked(["demo-a"], wheels=found[:2], platform=PI, python=PYTHON)
 
@@ -221,9 +222,9 @@ def test_wheels_of_another_platform_and_no_secret(site: Path, index: dict[str, b
 def test_what_cannot_be_had_is_named_and_nothing_written(site: Path, index: dict[str, bytes], tmp_path: Path) -> None:
     whole = dict(index)
 
-    def refused(match: str, requirement: str = "demo-a") -> None:
+    def refused(match: str) -> None:
         with pytest.raises(InputError, match=match):
-            wheels(PI, PYTHON, tmp_path / "wheels", [requirement])
+            wheels(PI, PYTHON, tmp_path / "wheels", ["demo-a"])
         assert not (tmp_path / "wheels").exists() or not [*(tmp_path / "wheels").iterdir()]
 
     for name in whole:
@@ -237,12 +238,15 @@ def test_what_cannot_be_had_is_named_and_nothing_written(site: Path, index: dict
     index["demo_a-1.0-py3-none-any.whl"] = wheel("demo-a", "1.0", "demo-b>=2", "demo-new")
     refused("not there: demo-new, which demo-a needs")
     index["demo_c-3.0.tar.gz"] = source_archive("py3-none-linux_x86_64")
-    refused("wheel of demo-c, and what can be built is for this machine alone", "demo-c")
+    sources = Archive("3.0", hashlib.sha256(index["demo_c-3.0.tar.gz"]).hexdigest(), "http://127.0.0.1/demo_c-3.0.tar.gz")
+    with pytest.raises(InputError, match="wheel of demo-c, and what can be built is for this machine alone"):
+        build({"demo-c": sources}, tmp_path / "built", None)
 
 
 @pytest.mark.usefixtures("site", "index")
 def test_an_index_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://user:secret@127.0.0.1:9/simple/")
+    monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(InputError, match="Check the network") as caught:
         locked(["demo-a"], platform=PI)
     assert "secret" not in str(caught.value)
@@ -316,14 +320,14 @@ def restored_without_network(pack: Path, place: Path, hostile: dict[str, str]) -
     if subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
         pytest.skip("unshare --net needs rights that are not there")
     unpack(pack, place / "unpacked")
-    script = f"cat /proc/net/route >&2; exec {sys.executable} -c '{RESTORE}' {place}/unpacked {place}/env"
+    script = f"cat /proc/net/dev >&2; exec {sys.executable} -c '{RESTORE}' {place}/unpacked {place}/env"
     source = str(Path(archsearch.__file__).parents[1])
     env = {**os.environ, **hostile, "PYTHONPATH": os.pathsep.join([source, *filter(None, [hostile.get("PYTHONPATH")])])}
     done = subprocess.run(
         ["unshare", "--net", "sh", "-c", script], capture_output=True, text=True, timeout=900, env=env, cwd=place
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr  # no route out of there
+    assert re.findall(r"^ *(\w+):", done.stderr, re.MULTILINE) in ([], ["lo"]), done.stderr  # no way out of there
     return Path(done.stdout.strip())
 
 
@@ -360,8 +364,6 @@ def test_an_environment_restored_without_network(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="DO NOT MATCH THE HASHES"):
         environment(tmp_path / "unpacked", tmp_path / "env2")
     wheel.unlink()
-    with pytest.raises(InputError, match="No matching distribution found for pyyaml"):
-        environment(tmp_path / "unpacked", tmp_path / "env2")
     (tmp_path / "unpacked/wheels" / f"pyyaml-6-{CP}-{CP}-win_arm64.whl").touch()
     with pytest.raises(InputError, match="cannot run pyyaml-6"):
         environment(tmp_path / "unpacked", tmp_path / "env2")
