@@ -58,11 +58,17 @@ def write(dataset: Dataset, path: Path) -> None:
 
     The same set gives the same bytes on every machine.
     """
-    splits = {"train": (dataset.x_train, dataset.y_train), "val": (dataset.x_val, dataset.y_val)}
-    splits["test"] = dataset.x_test, dataset.y_test
-    arrays = {f"{axis}_{split}": part for split, pair in splits.items() for axis, part in zip("xy", pair, strict=True)}
     with path.open("xb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(
+            file,
+            allow_pickle=False,
+            x_train=dataset.x_train,
+            y_train=dataset.y_train,
+            x_val=dataset.x_val,
+            y_val=dataset.y_val,
+            x_test=dataset.x_test,
+            y_test=dataset.y_test,
+        )
         file.flush()
         os.fsync(file.fileno())
 

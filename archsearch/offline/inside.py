@@ -41,16 +41,15 @@ def _train(settings: dict[str, Any], say: Any) -> dict[str, Any]:
     if network is not None and settings["isolated"]:
         return {"error": f"this process was to have no network, but knows a way to {network}", "code": 2}
     recipe = load_recipe(settings["recipe"])
-    told = {"say": lambda text: say(say=text)}
     if settings["rehearse"]:  # what is missing shows within seconds, and checkpoints are written and read
-        single_recipe(recipe, device=settings["device"], **told)
+        single_recipe(recipe, device=settings["device"], say=lambda text: say(say=text))
     done = run_recipe(
         recipe,
         settings["folder"],
         device=settings["device"],
         threads=settings["threads"],
+        say=lambda text: say(say=text),
         progress=lambda data: say(progress=dict(data)),
-        **told,
     )
     return {"end": done.state, "reason": done.reason, "network": network}
 

@@ -21,7 +21,7 @@ from archsearch.jobs import JSON, ArchsearchError, ArtifactRef, InputError
 from archsearch.offline import no_network
 from archsearch.offline.contents import RECIPE, Comparison, Contents, Figure, compared, read_contents
 from archsearch.recipe_run import RecipeRun, load_recipe_run
-from archsearch.recipes.pack import mark_pack, unpack
+from archsearch.recipes.pack import check_pack, mark_pack, unpack
 from archsearch.recipes.pack_manifest import Pack
 from archsearch.recipes.wheels import environment
 from archsearch.session import processor, stop_on_signals, versions
@@ -139,6 +139,7 @@ def restored(path: str | Path, id: str | None, say: Say, refuse: Callable[[], No
     with TemporaryDirectory(prefix="archsearch-offline-") as name:
         place = Path(name)
         say("checking every byte …")
+        check_pack(path, id)  # first: nothing of a wrong one is written
         pack = unpack(path, _files(place), id)
         contents = read_contents(pack, _files(place))
         refuse()

@@ -94,7 +94,7 @@ class Classification(Task):
 
         network = build(Architecture.from_json(filled(recipe, "model").parameters))
         size = 2 if any(isinstance(module, _BatchNorm) for module in network.modules()) else 1
-        short = {"epochs": 1, "batch_size": size, "eval_every": 1}
+        short: dict[str, Any] = {"epochs": 1, "batch_size": size, "eval_every": 1}
         if recipe.slots["weights"] is not None:
             short["warm_start"] = "parent"
         section = train_section(recipe).model_copy(update=short)

@@ -198,6 +198,8 @@ def _checked(path: Path, id: str | None, each: Callable[[str, Hashed], None]) ->
             if problems:
                 more = f" and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
                 raise StoreDamaged(f"{path} is not what was packed: {'; '.join(problems[:NAMED])}{more}. Get it again.")
+    except RecursionError as error:
+        raise InputError(f"{path} has folders in folders without end; refused") from error
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be read, or what it holds not be written: {error}") from error
     return pack

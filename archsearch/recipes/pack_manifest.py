@@ -68,7 +68,7 @@ def read_manifest(path: Path, member: Member) -> Pack:
         verified = data.get("verified")
         if data["format"] == FORMAT and isinstance(data["about"], dict) and isinstance(verified, dict | None):
             found = Pack(id_of(data["about"], files), data["about"], files, verified)
-    except (*DAMAGED, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (*DAMAGED, TypeError, KeyError, AttributeError):
         pass
     if found is None or manifest_of(found) != text:
         raise StoreDamaged(f"{path}: {MANIFEST} was changed: it is not as archsearch writes one. Get the pack again.")

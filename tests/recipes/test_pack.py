@@ -270,6 +270,34 @@ def test_links_and_devices_are_refused(tmp_path):
         check_pack(tmp_path / "pack.zip")
 
 
+def test_archives_that_their_readers_choke_on_are_refused(tmp_path):
+    for name in ("sparse.tar", "name.zip", "patched.zip"):
+        write_pack(tmp_path / name, [PackFile("a", b"1", "x")])
+    with tarfile.open(tmp_path / "sparse.tar", "a") as tar:
+        info = tarfile.TarInfo("b")
+        info.pax_headers = {"GNU.sparse.map": "x,y"}
+        tar.addfile(info)
+    whole = (tmp_path / "name.zip").read_bytes()
+    named = whole[:6] + b"\0\x08" + whole[8:30] + b"\xff" + whole[31:]  # a name that says it is UTF-8, and is not
+    (tmp_path / "name.zip").write_bytes(named)
+    at = whole.index(b"PK\1\2") + 8
+    (tmp_path / "patched.zip").write_bytes(whole[:at] + b"\x20" + whole[at + 1 :])  # patches, which zipfile cannot read
+    deep = tmp_path / "deep"
+    write_pack(deep, [PackFile("a", b"1", "x")])
+    here = os.open(deep, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        here, above = os.open("d", os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(here)
+    try:
+        for name in ("sparse.tar", "name.zip", "patched.zip", "deep"):
+            with pytest.raises((StoreDamaged, InputError), match=name):
+                check_pack(tmp_path / name)
+    finally:
+        os.system(f"rm -rf {deep}")  # Python's own way to remove it would not come back, either
+
+
 def test_a_pack_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     entries = [PackFile("a", b"1", "x"), PackFile("z", tmp_path / "none", "x")]
     for form in FORMS:
