@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +25,9 @@ from archsearch.registry import CALLBACKS, DATASETS, INGREDIENTS, OPERATIONS, TA
 from archsearch.run import Run, load_run
 
 Say = Callable[[str], None]
+
+#: Seconds between two words on how far the asking for packages is.
+SELDOM = 2.0
 
 
 @dataclass(frozen=True)
@@ -153,10 +157,23 @@ def _python_files(python: Python, place: Path, say: Say) -> list[PackFile]:
     packages = (*ALL, *sorted(set().union(*(kind.loaded_from() for kind in kinds))))
     if python.platform is None:
         say("locking the packages …")
-        return [own_wheel(), locked(packages, python=python.python, index=python.index, progress=say)]
+        return [own_wheel(), locked(packages, python=python.python, index=python.index, progress=_seldom(say))]
     platform = None if python.platform == "here" else python.platform
     folder = place / "wheels"
     folder.mkdir()
     say("collecting wheels …")
-    found = wheels(platform, python.python, folder, packages, progress=say)
+    found = wheels(platform, python.python, folder, packages, progress=_seldom(say))
     return [*found, locked(packages, wheels=found, platform=platform, python=python.python)]
+
+
+def _seldom(say: Say) -> Say:
+    """Says something of what it is told, now and then: there are more than a hundred packages."""
+    said = -SELDOM
+
+    def sometimes(text: str) -> None:
+        nonlocal said
+        if time.monotonic() - said >= SELDOM:
+            said = time.monotonic()
+            say(text)
+
+    return sometimes
