@@ -266,9 +266,8 @@ def test_a_lock_tells_what_differs(site: Path, tmp_path: Path, monkeypatch: pyte
     assert check(lock.content) == Path(sys.executable) and not (tmp_path / "env").exists()
     assert lock == locked(["demo-a[fast]"], index=False)
     record = site / "demo_a-1.0.dist-info/RECORD"
-    record.write_text(
-        record.read_text().replace("INSTALLER,sha256=x", "INSTALLER,sha256=y")
-    )  # who installed it is no difference
+    # Who installed it is no difference.
+    record.write_text(record.read_text().replace("INSTALLER,sha256=x", "INSTALLER,sha256=y"))
     assert check(lock.content)
     record.write_text(record.read_text().replace("abc", "abd"))
     about = site / "demo_b-2.0+cpu.dist-info/METADATA"
