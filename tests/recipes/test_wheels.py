@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
+from platform import libc_ver, machine
 from threading import Thread
 
 import pytest
@@ -159,6 +160,8 @@ def test_a_platform_takes_the_wheels_of_older_ones() -> None:
     assert names[-3:] == ["manylinux_2_5_x86_64", "manylinux1_x86_64", "linux_x86_64"]
     assert next(Target.of("linux_aarch64").platforms()) == PI
     assert [*Target.of("musllinux_1_1_x86_64").platforms()] == ["musllinux_1_1_x86_64", "musllinux_1_0_x86_64"]
+    if libc_ver()[0] == "glibc":  # the name that says most
+        assert Target.of().platform == f"manylinux_{libc_ver()[1].replace('.', '_')}_{machine()}"
     for wrong in ({"platform": "raspberry"}, {"platform": "linux_x86_64; rm"}, {"python": "2.7"}, {"python": "3.11.2"}):
         with pytest.raises(InputError, match="expected one such as"):
             Target.of(**wrong)
@@ -386,6 +389,10 @@ def test_all_that_archsearch_needs(tmp_path: Path, capsys: pytest.CaptureFixture
     size = sum(entry.size for entry in pack.files.values())
     with capsys.disabled():
         print(f"\n{len(found)} wheels, {size / 1e6:.0f} MB; {seconds}")
+    # pip takes the lock itself, too, and finds that it lacks nothing.
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-index", "--require-hashes"]
+    taken = subprocess.run([*command, "-r", tmp_path / "unpacked" / LOCK], capture_output=True, text=True)
+    assert taken.returncode == 0, taken.stderr
     code = "import ray, torch, tensorwatch, sklearn, archsearch.cli; from archsearch.recipes.wheels import own_wheel as own; "
     code += "print(own().path)"
     said = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, env=clean_environment(), cwd=tmp_path)
