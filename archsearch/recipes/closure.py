@@ -56,7 +56,7 @@ class Target:
         Raises:
             InputError: the names are none of a platform, or of a Python.
         """
-        target = cls(platform or next(iter(platform_tags())), python or f"{sys.version_info.major}.{sys.version_info.minor}")
+        target = cls(platform or _this_platform(), python or f"{sys.version_info.major}.{sys.version_info.minor}")
         if not (_UNIX.fullmatch(target.platform) or target.platform in _WINDOWS):
             raise InputError(
                 f"the platform {platform!r} is none of a wheel: expected one such as manylinux_2_28_x86_64, linux_aarch64, "
@@ -115,6 +115,12 @@ class Target:
             found |= {"python_version": self.python, "python_full_version": f"{self.python}.0"}
             found["implementation_version"] = found["python_full_version"]
         return found
+
+
+def _this_platform() -> str:
+    """This machine's name: where there are several, the one that says most, which is that of its system library."""
+    names = list(platform_tags())
+    return next((name for name in names if name.startswith(("manylinux_", "musllinux_"))), names[0])
 
 
 # --------------------------------------------------------------------------------------------------------------- closure

@@ -57,7 +57,7 @@ def locked(
         InputError: something is not installed, or no index has it; or none can be reached.
     """
     target = Target.of(platform, python)
-    found = {name: Pin(each.version) for name, each in closure(requirements, target.markers()).items() if name != OWN}
+    found = _pins(requirements, target)
     if wheels:
         pins = {name_and_tags(Path(file.path))[0]: file for file in wheels}
         if lacking := found.keys() - pins.keys():
@@ -68,7 +68,7 @@ def locked(
     else:
         if index:
             archives = ask(found, target, progress)
-            found = {name: replace(pin, archive=archives[name].sha256) for name, pin in found.items()}
+            found = {name: Pin(archive.version, archive.sha256) for name, archive in archives.items()}
         own = own_wheel()
         found[OWN] = Pin(own.version, sha256_of(own.content))
         if target.here:
@@ -87,6 +87,7 @@ def wheels(
 ) -> list[PackFile]:
     """The wheels of all that ``requirements`` need, at the versions installed here, and archsearch's own.
 
+    For another system a version's local label, as in 2.13.0+cpu, is left out: it names the build for this one.
     What an index has as a source archive alone is built here if it is Python alone: that wheel is for every platform.
 
     Args:
@@ -100,8 +101,7 @@ def wheels(
             ``folder`` stays empty.
     """
     target = Target.of(platform, python)
-    found = closure(requirements, target.markers())
-    pins = {name: Pin(each.version) for name, each in found.items() if name != OWN}
+    pins = _pins(requirements, target)
     folder = folder.expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not empty: name a new folder for the wheels")
@@ -121,6 +121,12 @@ def wheels(
         source = f"{'built here of ' * (name in sources)}{archives[name].source}"
         packed.append(PackFile(f"{WHEELS}/{path.name}", path, source, archives[name].version))
     return packed
+
+
+def _pins(requirements: Sequence[str], target: Target) -> dict[str, Pin]:
+    """What the index is asked for: not archsearch, which no index has."""
+    found = {name: each.version for name, each in closure(requirements, target.markers()).items() if name != OWN}
+    return {name: Pin(version if target.here else version.partition("+")[0]) for name, version in found.items()}
 
 
 def _check_needs(requirements: Sequence[str], target: Target, got: Mapping[str, Path]) -> None:
