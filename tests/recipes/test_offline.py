@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +58,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     grown = next(point for point in found.points() if point.parent is not None)
     pack_run(found, place / "grown", point=grown.id, python=LOCK)
     pack_run(found, place / "best.tar", python=LOCK)
+    recipe = recipe_of(found, found.points()[0])
+    training = recipe.at("training")
+    endless = replace(training, parameters={**training.parameters, "epochs": 1_000_000})
+    pack_recipe(recipe.with_("training", endless), place / "endless.zip", python=LOCK)
     (place / "mine.npz").unlink()
     return found
 
@@ -199,19 +202,20 @@ def test_without_namespaces_nothing_is_verified(grown: Path, monkeypatch: pytest
 
 
 @namespaces
-def test_a_killed_verification_leaves_the_pack_and_no_process(best: Path) -> None:
-    before = best.read_bytes()
-    command = [sys.executable, "-m", "archsearch", "offline", "verify", best]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+def test_a_killed_verification_leaves_the_pack_and_no_process(run: Any, tmp_path: Path) -> None:
+    pack = Path(shutil.copy(run.path.parent / "endless.zip", tmp_path))
+    before = pack.read_bytes()
+    command = [sys.executable, "-m", "archsearch", "offline", "verify", pack]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)})
     assert process.stderr is not None
     for line in process.stderr:
-        if "training without network" in line:
+        if " of 1000000" in line:
             break
-    while not (children := psutil.Process(process.pid).children(recursive=True)):
-        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert [child.cmdline()[2] for child in children] == ["archsearch.offline.inside"]
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert best.read_bytes() == before and [path.name for path in best.parent.iterdir()] == ["best.tar"]
+    assert pack.read_bytes() == before and check_pack(pack).verified is None
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, "what trained goes on for nobody"
 
@@ -230,6 +234,7 @@ def test_packing_refuses_in_time(run: Any, tmp_path: Path, call: Callable[..., A
 
 
 @pytest.mark.soak  # fetches some hundred megabytes of wheels, and installs them twice
+@pytest.mark.timeout(3000)
 @namespaces
 def test_a_pack_with_wheels_is_verified_in_an_environment_of_its_own(tmp_path: Path) -> None:
     recipe = empty_recipe().fill_empty_recursively(Pantry.load(), choices={"model": "tiny_cells", "training": "short"})
