@@ -80,7 +80,8 @@ def pack(
     no_index: Annotated[
         bool,
         typer.Option(
-            "--no-index", help="Ask no package index: the lock has hashes of what is installed, none of archives to fetch."
+            "--no-index",
+            help="Ask no package index (that takes minutes the first time): the lock has hashes of what is installed alone.",
         ),
     ] = False,
     pantry: Annotated[
@@ -94,7 +95,8 @@ def pack(
     """Write a pack. The recipe is tried out for two steps first, so that what it needs is fetched and seen to work.
 
     Of a run it holds configuration, figure and weights of the point, too. Data come as one .npz file with all their splits,
-    whatever they were loaded, generated or downloaded from; the recipe keeps its id.
+    whatever they were loaded, generated or downloaded from; the recipe keeps its id. Packages of plug-ins that it uses are
+    locked, or held, with archsearch: those that are on no index need --no-index, or their wheel where PIP_FIND_LINKS says.
     """
     from archsearch.offline.packing import Python, pack_recipe, pack_run
     from archsearch.store import RunFolder
@@ -124,7 +126,7 @@ def verify(pack: PackArgument, id: Id = None, device: Device = "cpu", json: Json
     On the same kind of processor, with as many threads and the same torch, figure and weights must be equal to the recorded
     ones, bit for bit; elsewhere the figure must lie in the recorded interval. Then, and only then, the pack is marked as
     verified; a mark changes no id. Of a recipe that was never trained, this training gives the figure. It takes as long as the
-    training does, and TMPDIR must hold what the pack does.
+    training does, and TMPDIR must hold the pack, or five times a pack with wheels.
 
     Linux, as root or where users may have network namespaces. Exit codes: 0 verified; 2 not what was packed, or cannot be
     restored or verified here; 3 the training failed, or its figure is another one; 130 interrupted.

@@ -1,7 +1,8 @@
-"""The process that trains what a pack holds: ``python -m archsearch.offline.inside SETTINGS``, by whoever restored the pack.
+"""The process that restores Python as a pack says, and trains what it holds: ``python -m archsearch.offline.inside SETTINGS``.
 
-It says what it does in lines of JSON on stdout (``say``, ``progress``, and at its end ``end`` or ``error``), and stops in order
-when its stdin is closed: then nobody waits for it any more.
+It begins with the interpreter of whoever unpacked the pack, and goes on with that of the pack's wheels, if it has them. It says
+what it does in lines of JSON on stdout (``say``, ``progress``, and at its end ``end`` or ``error``), and stops in order when
+its stdin is closed: then nobody waits for it any more.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from archsearch.jobs import ArchsearchError
+from archsearch.offline.contents import RECIPE
 from archsearch.offline.no_network import way_out
 
 
@@ -27,9 +30,23 @@ def main() -> None:
 
     threading.Thread(target=_outlive_nobody, daemon=True).start()
     try:
+        if settings["python"] is not None:
+            python = _restore(settings, say)
+            if python != Path(sys.executable):
+                os.dup2(lines.fileno(), sys.stdout.fileno())
+                os.environ.pop("PYTHONPATH")  # its own archsearch
+                command = [str(python), "-m", "archsearch.offline.inside", json.dumps(settings | {"python": None})]
+                os.execv(python, command)
         say(**_train(settings, say))
     except ArchsearchError as error:
         say(error=str(error), code=error.exit_code)
+
+
+def _restore(settings: dict[str, Any], say: Any) -> Path:
+    """The interpreter that is to train."""
+    from archsearch.recipes.wheels import environment
+
+    return environment(Path(settings["files"]), Path(settings["python"]), progress=lambda text: say(say=text))
 
 
 def _train(settings: dict[str, Any], say: Any) -> dict[str, Any]:
@@ -40,7 +57,7 @@ def _train(settings: dict[str, Any], say: Any) -> dict[str, Any]:
     network = way_out()
     if network is not None and settings["isolated"]:
         return {"error": f"this process was to have no network, but knows a way to {network}", "code": 2}
-    recipe = load_recipe(settings["recipe"])
+    recipe = load_recipe(Path(settings["files"]) / RECIPE)
     if settings["rehearse"]:  # what is missing shows within seconds, and checkpoints are written and read
         single_recipe(recipe, device=settings["device"], say=lambda text: say(say=text))
     done = run_recipe(

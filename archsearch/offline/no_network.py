@@ -12,7 +12,6 @@ import os
 import socket
 import struct
 import sys
-from fcntl import ioctl
 
 #: Exit code: this process cannot be kept from the network.
 REFUSED = 78
@@ -33,6 +32,8 @@ def leave_network() -> None:
     """
     if sys.platform != "linux":
         raise OSError(f"{sys.platform} has no network namespaces")
+    from fcntl import ioctl  # Unix has it
+
     library = ctypes.CDLL(None, use_errno=True)
     user, group = os.geteuid(), os.getegid()
     if library.unshare(_NEWNET) != 0:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from archsearch import config as configuration
 from archsearch.jobs import JSON, InputError
 from archsearch.offline.contents import CONFIG, RECIPE, Figure, about
 from archsearch.recipe_weights import weights_of_run
@@ -97,7 +98,7 @@ def pack_run(
     figure = _figure(found, point)
     origin = {"run": found.meta["name"], "id": found.meta["id"], "point": point}
     where = f"run {found.meta['name']}, id {found.meta['id']}"
-    more = [PackFile(CONFIG, found.meta["config"].encode(), where, _ours(found.meta))]
+    more = [PackFile(CONFIG, configuration.without(found.meta["config"], "run.artifacts").encode(), where, _ours(found.meta))]
     payload = source(str(figure.weights)) if figure.weights is not None else None
     if payload is not None:
         name = weights_file(Path("recorded"), str(figure.weights)).as_posix()

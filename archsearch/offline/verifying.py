@@ -19,11 +19,10 @@ from typing import IO, Any
 
 from archsearch.jobs import JSON, ArchsearchError, ArtifactRef, InputError
 from archsearch.offline import no_network
-from archsearch.offline.contents import RECIPE, Comparison, Contents, Figure, compared, read_contents
+from archsearch.offline.contents import Comparison, Contents, Figure, compared, read_contents
 from archsearch.recipe_run import RecipeRun, load_recipe_run
 from archsearch.recipes.pack import check_pack, mark_pack, unpack
 from archsearch.recipes.pack_manifest import Pack
-from archsearch.recipes.wheels import environment
 from archsearch.session import processor, stop_on_signals, versions
 from archsearch.store import Artifacts
 
@@ -79,8 +78,9 @@ def verify_pack(
         NotTrained: the training failed.
         StoreUnavailable: the pack cannot be marked.
     """
-    with restored(path, id, say, _refuse_networked) as there:
-        say("training without network …")
+    with unpacked(path, id, say) as there:
+        _refuse_networked()
+        say("without network from here on …")
         done, end = _train(there, there.place / "run", True, device, say, progress)
         verdict = _verdict(there, done, end)
     if verdict.good and verdict.figure is not None:
@@ -111,20 +111,19 @@ def run_pack(
     Raises: as ``verify_pack``, and InputError where the folder is another recipe's.
     """
     target = Path(folder).expanduser().absolute()
-    with restored(path, id, say) as there:
+    with unpacked(path, id, say) as there:
         done, end = _train(there, target, False, device, say, progress)
         return _verdict(there, done, end)
 
 
-# --------------------------------------------------------------------------------------------------------------- restored
+# --------------------------------------------------------------------------------------------------------------- unpacked
 @dataclass(frozen=True)
-class Restored:
-    """A pack that was checked and unpacked into an empty cache below ``place``; ``python`` runs what it holds."""
+class Unpacked:
+    """A pack that was checked, and lies in an empty cache below ``place``."""
 
     pack: Pack
     contents: Contents
     place: Path
-    python: Path
 
     @property
     def files(self) -> Path:
@@ -132,8 +131,8 @@ class Restored:
 
 
 @contextmanager
-def restored(path: str | Path, id: str | None, say: Say, refuse: Callable[[], None] = lambda: None) -> Iterator[Restored]:
-    """Check a pack and restore it in a temporary folder, which is removed. ``refuse`` has its say before Python is restored.
+def unpacked(path: str | Path, id: str | None, say: Say) -> Iterator[Unpacked]:
+    """Check a pack and unpack it in a temporary folder, which is removed.
 
     Raises: InputError and StoreDamaged as ``verify_pack``.
     """
@@ -142,10 +141,7 @@ def restored(path: str | Path, id: str | None, say: Say, refuse: Callable[[], No
         say("checking every byte …")
         check_pack(path, id)  # first: nothing of a wrong one is written
         pack = unpack(path, _files(place), id)
-        contents = read_contents(pack, _files(place))
-        refuse()
-        say("restoring Python …")
-        yield Restored(pack, contents, place, environment(_files(place), place / "python", progress=say))
+        yield Unpacked(pack, read_contents(pack, _files(place)), place)
 
 
 def _files(place: Path) -> Path:
@@ -174,23 +170,24 @@ def _isolated() -> list[str]:
 
 # --------------------------------------------------------------------------------------------------------------- training
 def _train(
-    there: Restored, folder: Path, verifying: bool, device: str, say: Say, progress: Watch
+    there: Unpacked, folder: Path, verifying: bool, device: str, say: Say, progress: Watch
 ) -> tuple[RecipeRun | None, dict[str, Any]]:
-    """Train in a process of its own; what lies in the folder then if it was done, and the process's last word.
+    """Restore Python and train, in a process of its own; what lies in the folder then if it was done, and its last word.
 
     Raises:
         ArchsearchError: as the process had it.
         NotTrained: it ended without a word.
     """
     settings = {
-        "recipe": str(there.files / RECIPE),
+        "files": str(there.files),
+        "python": str(there.place / "python"),
         "folder": str(folder),
         "device": device,
         "threads": there.contents.threads,
         "isolated": verifying,
         "rehearse": verifying,
     }
-    command = [str(there.python), "-m", "archsearch.offline.inside", json.dumps(settings)]
+    command = [sys.executable, "-m", "archsearch.offline.inside", json.dumps(settings)]
     surroundings = _surroundings(there)
     asked = False
 
@@ -246,7 +243,7 @@ def _listen(lines: IO[str], say: Say, progress: Watch) -> dict[str, Any]:
     return last
 
 
-def _surroundings(there: Restored) -> dict[str, str]:
+def _surroundings(there: Unpacked) -> dict[str, str]:
     """Its environment: every cache and home is new and empty, but for what the pack brought."""
     made = {"HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "xdg/cache", "XDG_CONFIG_HOME": "xdg/config"}
     made |= {"XDG_DATA_HOME": "xdg/data", "XDG_STATE_HOME": "xdg/state", "TORCH_HOME": "torch", "MPLCONFIGDIR": "matplotlib"}
@@ -256,12 +253,10 @@ def _surroundings(there: Restored) -> dict[str, str]:
     found |= {name: os.environ[name] for name in PASSED if name in os.environ}
     found |= {"ARCHSEARCH_CACHE": str(there.place / "cache"), "OMP_NUM_THREADS": str(there.contents.threads)}
     found |= {"LC_ALL": "C.UTF-8", "PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    if there.python == Path(sys.executable):  # this archsearch, wherever it lies
-        found["PYTHONPATH"] = str(Path(__file__).absolute().parents[2])
-    return found
+    return found | {"PYTHONPATH": str(Path(__file__).absolute().parents[2])}  # this archsearch, wherever it lies
 
 
-def _verdict(there: Restored, done: RecipeRun | None, end: Mapping[str, Any]) -> Verdict:
+def _verdict(there: Unpacked, done: RecipeRun | None, end: Mapping[str, Any]) -> Verdict:
     if done is None:
         return Verdict(there.pack, there.contents, str(end["end"]), str(end.get("reason", "")))
     if done.recipe.id != there.contents.recipe.id:

@@ -21,7 +21,7 @@ import archsearch
 from archsearch.cli import main
 from archsearch.data import DataSection, load
 from archsearch.jobs import InputError, StoreDamaged
-from archsearch.offline import no_network, verifying
+from archsearch.offline import no_network, packing, verifying
 from archsearch.offline.contents import Figure, compared
 from archsearch.offline.packing import Python, pack_recipe, pack_run
 from archsearch.offline.verifying import run_pack, verify_pack
@@ -30,6 +30,7 @@ from archsearch.recipes.pack import PackFile, check_pack, write_pack
 from archsearch.recipes.pantry import Pantry
 from archsearch.recipes.points import recipe_of
 from archsearch.recipes.recipe import empty_recipe
+from archsearch.registry import Registry
 
 CONFIG = {
     "search": {"init_node_ch": [4], "max_hull_points": 2, "band_standard_errors": 1, "test_frontier": False},
@@ -231,6 +232,21 @@ def test_packing_refuses_in_time(run: Any, tmp_path: Path, call: Callable[..., A
     assert "--point is of a run" in call("pack", tmp_path / "seed.yaml", "-o", tmp_path / "x", "--point", 1, code=2).err
     assert "archsearch offline verify best.tar" in call("--help").out
     assert {path.name for path in tmp_path.iterdir()} == {"there.tar", "seed.yaml"}
+
+
+def test_plug_ins_that_were_used_are_locked_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_data.py").write_text("load = print\n")
+    info = tmp_path / "my_data-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-data\nVersion: 1.5\n")
+    (info / "RECORD").write_text("my_data.py,,\n")
+    (info / "entry_points.txt").write_text("[archsearch.dataset]\nmine = my_data:load\n")
+    found: Registry[Any] = Registry("dataset")
+    monkeypatch.setattr(packing, "DATASETS", found)
+    assert found.get("mine") is print
+    lock = packing._python_files(LOCK, tmp_path, lambda text: None)[-1]
+    assert isinstance(lock.content, bytes) and "\nmy-data==1.5" in lock.content.decode()
 
 
 @pytest.mark.soak  # fetches some hundred megabytes of wheels, and installs them twice
