@@ -95,9 +95,8 @@ def build_app(words: Sequence[str]) -> typer.Typer:
         epilog = _example_block(getattr(module, "EXAMPLES", ""))
         if module is not None and hasattr(module, "app"):
             callback = module.app.registered_callback
-            bare = (
-                callback is not None and callback.invoke_without_command is True
-            )  # it does something without a verb of its own
+            # Bare, it does something without a verb of its own.
+            bare = callback is not None and callback.invoke_without_command is True
             about = line if callback is None else inspect.getdoc(callback.callback)
             app.add_typer(module.app, name=verb, help=about, short_help=line, epilog=epilog, no_args_is_help=not bare)
         else:

@@ -237,7 +237,7 @@ def _listen(lines: IO[str], say: Say, progress: Watch) -> dict[str, Any]:
         if "progress" in data:
             progress(data["progress"])
         elif "say" in data:
-            say(str(data["say"]))
+            say("".join(letter if letter.isprintable() else "?" for letter in str(data["say"])))  # perhaps a stranger's
         else:
             last = data
     return last
