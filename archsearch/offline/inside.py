@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries print
 
     def say(**data: Any) -> None:
-        print(json.dumps(data), file=lines, flush=True)
+        with suppress(BrokenPipeError):  # nobody listens any more: `_outlive_nobody` stops it, in order
+            print(json.dumps(data), file=lines, flush=True)
 
     threading.Thread(target=_outlive_nobody, daemon=True).start()
     try:
