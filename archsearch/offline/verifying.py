@@ -31,8 +31,10 @@ Watch = Callable[[Mapping[str, JSON]], None]
 
 #: Variables of this process that what it starts may need: where programs, libraries and GPUs are, and which instructions of the
 #: processor libraries use, which decides the last digits. No others are passed on: they hold tokens and addresses.
-PASSED = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
-PASSED += ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE")
+PASSED = (
+    *("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
+    *("ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE"),
+)
 
 
 class NotTrained(ArchsearchError):

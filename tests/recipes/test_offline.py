@@ -210,7 +210,7 @@ def test_a_killed_verification_leaves_the_pack_and_no_process(run: Any, tmp_path
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)})
     assert process.stderr is not None
     for line in process.stderr:
-        if " of 1000000" in line:
+        if "loading the data" in line:  # by the process that is to train
             break
     children = psutil.Process(process.pid).children(recursive=True)
     assert [child.cmdline()[2] for child in children] == ["archsearch.offline.inside"]
