@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.cluster.context import AttemptContext, perform
 from archsearch.jobs import JSON, ArtifactRef, Failure, FailureKind, InputError, Job, Resources, Stage, StoreDamaged
-from archsearch.recipe_weights import Source, fetched
 from archsearch.recipes.points import figure
+from archsearch.recipes.prepared import own
 from archsearch.recipes.recipe import Recipe, load_recipe
+from archsearch.recipes.weights import Source, fetched, start_ref
 from archsearch.registry import TASKS
-from archsearch.session import stop_on_signals, versions
+from archsearch.session import processor, stop_on_signals, versions
 from archsearch.store import Artifacts
 from archsearch.store.durable import TEMPORARY, write_durably
 from archsearch.store.lease import FileLock
@@ -74,7 +75,8 @@ def run_recipe(
     """Train what a recipe says. The same call again goes on where a killed or interrupted one stood, or reads its result.
 
     Args:
-        sources: where weights are found that it starts from (``weights_of_run``, ``weights_in``).
+        sources: where weights are found that it starts from (``weights_of_run``, ``weights_in``), besides those that were
+            prepared for work without network (``recipes.offline``).
         threads: of the processor; with as many as the recipe was made with, the same kind of processor gives the same figures.
         checkpoint_every: seconds; a training is only gone on with by a call that says the same.
         progress: is handed step, epoch and validation error as the training goes.
@@ -97,12 +99,12 @@ def run_recipe(
     if earlier is not None and earlier.result:
         return earlier
     payloads: dict[ArtifactRef, bytes] = {}
-    kept = Artifacts(path)
+    kept, prepared = Artifacts(path), own()
 
     def refer(sha256: str, size: int) -> ArtifactRef:
-        ref = ArtifactRef(f"artifacts/000000/0/weights-{sha256[:16]}.safetensors", sha256, size)
+        ref = start_ref(sha256, size)
         if not (earlier is not None and kept.holds(ref)):
-            payloads[ref] = fetched(sha256, size, sources)
+            payloads[ref] = fetched(sha256, size, [*sources, *([prepared.weights] if prepared is not None else [])])
         return ref
 
     spec = task.spec(recipe, refer)
@@ -156,6 +158,7 @@ def _trained(
         "node": done.node,
         "device": device,
         "threads": int(job.resources.cpu),
+        "processor": processor(),
         "versions": versions(),
         "weights": done.outcome.artifacts["weights"].to_json(),
         "metrics": metrics,

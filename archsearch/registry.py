@@ -67,6 +67,11 @@ class Registry(Generic[T]):
             self._loaded.setdefault(name, thing)
         return self._loaded[name]
 
+    def loaded_from(self) -> set[str]:
+        """The installed packages whose plug-ins of this kind have been asked for so far."""
+        points = [lazy for name, lazy in self._lazy.items() if isinstance(lazy, EntryPoint) and name in self._loaded]
+        return {point.dist.name for point in points if point.dist is not None}
+
     def __iter__(self) -> Iterator[str]:
         self._scan()
         return iter(sorted({*self._lazy, *self._loaded}))

@@ -154,6 +154,7 @@ def drive(
         "executor": executor.name,
         "slots": executor.slots()["total"],
         "host": socket.gethostname(),
+        "processor": processor(),
         "versions": versions(),
     }
     with stop_on_signals(loop.request_stop):
@@ -255,6 +256,14 @@ def stop_on_signals(request_stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def processor() -> str:
+    """The kind of this machine's processor: on the same kind, the same training gives the same weights."""
+    from archsearch.profile.environment import machine
+
+    found = machine()
+    return f"{found['cpu']}, {found['machine']}, features {found['cpu_flags']}"
 
 
 def versions() -> dict[str, str]:

@@ -81,7 +81,9 @@ def test_an_installed_package_adds_a_name(site: Path) -> None:
     install(site, "outside_gadget", "[archsearch.gadget]\nouter = outside_gadget:Outer\n", "class Outer: ...\n")
     gadgets: Registry[type] = Registry("gadget", {"inner": "json:loads"})
     assert list(gadgets) == ["inner", "outer"]
+    assert gadgets.loaded_from() == set(), "it was not asked for"
     assert gadgets.get("outer").__name__ == "Outer"
+    assert gadgets.loaded_from() == {"outside_gadget"}
 
 
 def test_an_entry_point_may_decorate_its_own_object(site: Path) -> None:

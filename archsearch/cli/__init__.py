@@ -15,6 +15,7 @@ A verb returns normally (exit code 0), raises ``ArchsearchError`` (its text on s
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ VERBS: dict[str, str] = {
     "pareto": "Find the recipes that are worth their cost, in a golden database or a file exported from one.",
     "runs": "List the runs in a folder; compare, remove or export runs.",
     "recipe": "Make, fill, check, run and compare recipes: what it takes to train one network again.",
+    "offline": "Pack a recipe with all that it takes, verify the pack without network, and train from it.",
     "backup": "Copy a run with its weights into another folder, also while it is being searched.",
     "db": "Keep the recipes and measurements of many runs in one database; list, export, import them.",
     "report": "Write a run's tables and pictures.",
@@ -93,8 +95,11 @@ def build_app(words: Sequence[str]) -> typer.Typer:
         module = import_module(f"archsearch.cli.{verb}") if verb == chosen else None
         epilog = _example_block(getattr(module, "EXAMPLES", ""))
         if module is not None and hasattr(module, "app"):
-            bare = module.app.registered_callback is not None  # it does something without a verb of its own
-            app.add_typer(module.app, name=verb, help=line, short_help=line, epilog=epilog, no_args_is_help=not bare)
+            callback = module.app.registered_callback
+            # Bare, it does something without a verb of its own.
+            bare = callback is not None and callback.invoke_without_command is True
+            about = line if callback is None else inspect.getdoc(callback.callback)
+            app.add_typer(module.app, name=verb, help=about, short_help=line, epilog=epilog, no_args_is_help=not bare)
         else:
             app.command(verb, short_help=line, epilog=epilog)(getattr(module, "command", _not_imported))
     return app

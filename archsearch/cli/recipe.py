@@ -14,9 +14,9 @@ from archsearch.cli.recipe_text import progress, say, short, tell, tell_result
 from archsearch.jobs import InputError
 
 if TYPE_CHECKING:
-    from archsearch.recipe_weights import Source
     from archsearch.recipes.pantry import Pantry
     from archsearch.recipes.recipe import Recipe
+    from archsearch.recipes.weights import Source
 
 EXAMPLES = """
 archsearch recipe new --from runs/petridish_digits -o best.yaml
@@ -94,7 +94,7 @@ def new(
 @app.command()
 def show(recipe: File, pantry: PantryOption = None, db: Database = None, json: Json = False) -> None:
     """Show what is in a recipe: its slots, what fills them, its id."""
-    tell(_recipe(recipe, pantry, db), json)
+    tell(find_recipe(recipe, pantry, db), json)
 
 
 @app.command()
@@ -116,7 +116,7 @@ def fill(
     What stands in a slot stays. Each empty one takes what was named for it, else the first --prefer that fits, else with --draw
     any that fits, else what the pantry prefers.
     """
-    found = _recipe(recipe, pantry)
+    found = find_recipe(recipe, pantry)
     place = output or Path(recipe)
     if output is None and not place.is_file():
         raise InputError(f"{recipe} is in the pantry: say with -o where the filled recipe goes.")
@@ -131,7 +131,7 @@ def check(recipe: File, pantry: PantryOption = None, db: Database = None, json: 
 
     Exit code 0: it can. 2: it cannot, and each reason is named.
     """
-    found = _recipe(recipe, pantry, db)
+    found = find_recipe(recipe, pantry, db)
     print("loading the data …", file=sys.stderr)
     findings = found.check(_pantry(pantry))
     good = not any(each.error for each in findings)
@@ -171,10 +171,10 @@ def run(
     from archsearch.recipe_export import export_recipe, settings_of
     from archsearch.recipe_run import run_recipe
 
-    found = _recipe(recipe, pantry, db)
+    found = find_recipe(recipe, pantry, db)
     if scratch:
         found = found.with_("weights", None)
-    sources = _sources(Path(recipe), weights or [])
+    sources = find_sources(Path(recipe), weights or [])
     for path, slot in found.all_slots():
         if slot.optional and found.at(path) is None:
             print(f"{path} is empty: {slot.empty}", file=sys.stderr)
@@ -191,7 +191,7 @@ def run(
 @app.command()
 def diff(a: File, b: File, pantry: PantryOption = None, db: Database = None, json: Json = False) -> None:
     """Show where two recipes differ. Names do not count, as they do not for ids."""
-    one, other = _recipe(a, pantry, db), _recipe(b, pantry, db)
+    one, other = find_recipe(a, pantry, db), find_recipe(b, pantry, db)
     found = one.diff(other)
     if json:
         rows = [{"path": each.path, "a": each.a, "b": each.b} for each in found]
@@ -222,7 +222,7 @@ def pantry_(
 
 
 # ------------------------------------------------------------------------------------------------------------ arguments
-def _recipe(text: str, pantry: Path | None, db: str | None = None) -> Recipe:
+def find_recipe(text: str, pantry: Path | None, db: str | None = None) -> Recipe:
     """The recipe in a file, or that of an id."""
     from archsearch.recipes.pantry import from_recipe_id
     from archsearch.recipes.recipe import load_recipe
@@ -268,8 +268,9 @@ def _put(recipe: Recipe, stock: Pantry, path: str, name: str) -> Recipe:
 
 def _of_point(run: Path, point: int | None, output: Path) -> tuple[Recipe, dict[str, Any]]:
     """The recipe of a point, whose parent's weights are laid beside it; and what was recorded of it."""
-    from archsearch.recipe_weights import copy_weights, weights_of_run
+    from archsearch.recipe_weights import weights_of_run
     from archsearch.recipes.points import recipe_of, recorded
+    from archsearch.recipes.weights import copy_weights
     from archsearch.run import load_run
 
     found = load_run(run)
@@ -287,7 +288,7 @@ def _beside(recipe: Path) -> Path:
     return recipe.with_name(f"{recipe.name}.weights")
 
 
-def _sources(recipe: Path, named: list[Path]) -> list[Source]:
+def find_sources(recipe: Path, named: list[Path]) -> list[Source]:
     from archsearch.recipe_weights import weights_in
 
     for path in named:

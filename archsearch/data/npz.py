@@ -1,8 +1,11 @@
-"""A user's own data: a NumPy ``.npz`` file with x_train, y_train, x_test and y_test. Nothing in it can run code."""
+"""A user's own data: a NumPy ``.npz`` file with x_train, y_train, x_test and y_test, and perhaps x_val and y_val. Nothing in it
+can run code."""
 
 from __future__ import annotations
 
+import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,38 +19,62 @@ if TYPE_CHECKING:
     from archsearch.data.section import DataSection
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
+_OWN_VALIDATION = ("x_val", "y_val")
 
 
 def load(section: DataSection) -> Dataset:
     """``x_*``: (N, H, W, C) or (N, H, W) uint8; ``y_*``: (N,) integers 0..classes-1, each of them in ``y_train``.
 
-    ``val_share`` of the training images becomes the validation split. Other keys of the file are ignored.
+    ``x_val`` and ``y_val`` are the validation split; in a file without them, ``val_share`` of the training images becomes it.
+    Other keys of the file are ignored.
 
     Raises:
         InputError: whatever is wrong with the file, by file, key and index.
     """
     path = Path(section.path or "").expanduser().absolute()
     arrays = _read(path)
-    splits = {}
-    for split in ("train", "test"):
-        splits[split] = _split(path, split, arrays[f"x_{split}"], arrays[f"y_{split}"])
-    (x, y), (x_test, y_test) = splits["train"], splits["test"]
-    if x.shape[1:] != x_test.shape[1:]:
-        raise InputError(
-            f"{path}: images of x_train are {x.shape[1:]} but those of x_test are {x_test.shape[1:]}; "
-            "height, width and channels must be the same."
-        )
-    classes = _classes(path, y, y_test)
+    present = [split for split in ("train", "test", "val") if f"x_{split}" in arrays]
+    splits = {split: _split(path, split, arrays[f"x_{split}"], arrays[f"y_{split}"]) for split in present}
+    x, y = splits.pop("train")
+    for split, (images, _) in splits.items():
+        if x.shape[1:] != images.shape[1:]:
+            raise InputError(
+                f"{path}: images of x_train are {x.shape[1:]} but those of x_{split} are {images.shape[1:]}; "
+                "height, width and channels must be the same."
+            )
+    classes = _classes(path, y, {f"y_{split}": labels for split, (_, labels) in splits.items()})
+    names = [str(k) for k in range(classes)]
+    if "val" in splits:
+        return Dataset.of("npz", (x, y), splits["val"], splits["test"], names)
     try:
         train, val = stratified_split(y, share_count(y, section.val_share), derive_seed(section.seed, "npz", "val"))
     except InputError as error:
         raise InputError(f"{path}: y_train cannot be split for validation: {error}") from error
-    names = [str(k) for k in range(classes)]
-    return Dataset.of("npz", (x[train], y[train]), (x[val], y[val]), (x_test, y_test), names)
+    return Dataset.of("npz", (x[train], y[train]), (x[val], y[val]), splits["test"], names)
+
+
+def write(dataset: Dataset, path: Path) -> None:
+    """Write a data set into a new file, which ``load`` reads with the same splits: the same set by its hash.
+
+    The same set gives the same bytes on every machine.
+    """
+    with path.open("xb") as file:
+        np.savez(
+            file,
+            allow_pickle=False,
+            x_train=dataset.x_train,
+            y_train=dataset.y_train,
+            x_val=dataset.x_val,
+            y_val=dataset.y_val,
+            x_test=dataset.x_test,
+            y_test=dataset.y_test,
+        )
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
-    """The four arrays, their checksums verified."""
+    """The four arrays, or all six, their checksums verified."""
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise InputError(f"data.path: {path} {what}. Give the path of an .npz file with {', '.join(_KEYS)}.")
@@ -65,7 +92,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                 f"{path}: no {' and no '.join(missing)}. Expected the keys {', '.join(_KEYS)}; "
                 f"found {', '.join(members) or 'none'}."
             )
-        return {key: _member(path, archive, key, members[key]) for key in _KEYS}
+        own = [key for key in _OWN_VALIDATION if key in members]
+        if len(own) == 1:
+            raise InputError(f"{path}: {own[0]} is there alone; a validation split has both, x_val and y_val.")
+        return {key: _member(path, archive, key, members[key]) for key in [*_KEYS, *own]}
 
 
 def _member(path: Path, archive: zipfile.ZipFile, key: str, member: str) -> NDArray[Any]:
@@ -131,7 +161,7 @@ def _labels(key: str, y: NDArray[Any]) -> Labels:
     return y.astype(np.int64)
 
 
-def _classes(path: Path, y: Labels, y_test: Labels) -> int:
+def _classes(path: Path, y: Labels, others: Mapping[str, Labels]) -> int:
     """How many classes there are: the largest training label + 1, each of 0..classes-1 in ``y_train``."""
     present = np.unique(y)
     if len(present) == 1:
@@ -143,10 +173,11 @@ def _classes(path: Path, y: Labels, y_test: Labels) -> int:
             f"{path}: no image in y_train has label {gap}, though the largest label is {classes - 1} "
             f"(y_train[{int(y.argmax())}]). Labels must be 0..classes-1 without a gap: numpy.unique(y, return_inverse=True)[1]."
         )
-    if y_test.max() >= classes:
-        index = int(np.argmax(y_test >= classes))
-        raise InputError(
-            f"{path}: y_test[{index}] is {y_test[index]}, out of range: y_train has the classes 0..{classes - 1}. "
-            "Drop those images or add the class to the training data."
-        )
+    for key, labels in others.items():
+        if labels.max() >= classes:
+            index = int(np.argmax(labels >= classes))
+            raise InputError(
+                f"{path}: {key}[{index}] is {labels[index]}, out of range: y_train has the classes 0..{classes - 1}. "
+                "Drop those images or add the class to the training data."
+            )
     return classes

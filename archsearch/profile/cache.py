@@ -22,8 +22,9 @@ from typing import Any
 
 from archsearch.arch import Architecture
 from archsearch.jobs import JSON, InputError
+from archsearch.places import cache_folder
 from archsearch.profile.environment import EnergyCounter, installed
-from archsearch.profile.kept import cache_folder, note_use, thin_out
+from archsearch.profile.kept import note_use, thin_out
 from archsearch.profile.measurement import Profile
 from archsearch.profile.protocol import PROTOCOL, Step, Watch, device_environment, measure
 from archsearch.profile.settings import Failed, Settings, Subject

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from archsearch.jobs import InputError
+from archsearch.places import cache_folder
 from archsearch.profile import environment as machine
-from archsearch.profile.kept import cache_folder, note_use, thin_out
+from archsearch.profile.kept import note_use, thin_out
 from archsearch.profile.models import Loaded, Model
 from archsearch.profile.onnx_files import check_onnx, files_of, inputs_of, reference_outputs
 from archsearch.profile.process import Child, ChildFault

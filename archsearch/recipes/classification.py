@@ -13,6 +13,7 @@ from archsearch.data import DataSection, Dataset, load
 from archsearch.jobs import JSON, InputError
 from archsearch.recipes.ingredient import Ingredient, Slot, made
 from archsearch.recipes.kinds import OPTIMIZER_KEYS, TRAINING_KEYS
+from archsearch.recipes.prepared import Prepared, own
 from archsearch.recipes.recipe import Recipe
 from archsearch.recipes.task import Refer, Task
 from archsearch.train.export_section import ExportSection
@@ -36,7 +37,10 @@ class Classification(Task):
     @overrides
     def load(self, recipe: Recipe) -> Dataset:
         data = filled(recipe, "data")
-        found = load(DataSection.model_validate(data.parameters))
+        kept = own()
+        found = kept.dataset(data.sha256) if kept is not None and data.sha256 is not None else None
+        if found is None:
+            found = load(DataSection.model_validate(data.parameters))
         if data.sha256 not in (None, found.hash):
             raise InputError(
                 f"data: {data.name} is not what the recipe was made with (hash {found.hash[:12]}, was "
@@ -81,6 +85,33 @@ class Classification(Task):
         spec = {"arch": filled(recipe, "model").to_json()["parameters"], "inherit": inherit}
         spec["train"] = train_section(recipe).model_dump(mode="json") | {"tensorwatch_stats": False}  # nobody's table here
         return spec | ({"rungs": list(recipe.rungs)} if recipe.rungs else {})
+
+    @overrides
+    def keep(self, data: Dataset, prepared: Prepared) -> None:
+        prepared.keep_dataset(data)
+
+    @overrides
+    def shortest(self, recipe: Recipe, data: Dataset) -> tuple[Recipe, Dataset]:
+        """One epoch of two steps, of one image each, or of two where a batch norm needs them, and one validation image."""
+        from torch.nn.modules.batchnorm import _BatchNorm
+
+        from archsearch.arch.build import build
+
+        network = build(Architecture.from_json(filled(recipe, "model").parameters))
+        size = 2 if any(isinstance(module, _BatchNorm) for module in network.modules()) else 1
+        short: dict[str, Any] = {"epochs": 1, "batch_size": size, "eval_every": 1}
+        if recipe.slots["weights"] is not None:
+            short["warm_start"] = "parent"
+        section = train_section(recipe).model_copy(update=short)
+        train = training(section, filled(recipe, "training").name, names_in(recipe))
+        few = Dataset.of(
+            data.name,
+            (data.x_train[: 2 * size], data.y_train[: 2 * size]),
+            (data.x_val[:1], data.y_val[:1]),
+            (data.x_test[:1], data.y_test[:1]),
+            data.class_names,
+        )
+        return replace(recipe, slots={**recipe.slots, "training": train}, rungs=()), few
 
 
 CLASSIFICATION = Classification()

@@ -13,31 +13,23 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import IO
 from uuid import uuid4
 
 from archsearch.jobs import JSON, InputError, StoreDamaged, StoreUnavailable
-from archsearch.recipes.pack_forms import CHUNK, DAMAGED, Member, form_of
+from archsearch.recipes.pack_forms import CHUNK, DAMAGED, FOLDER, Member, form_of
+from archsearch.recipes.pack_manifest import MANIFEST, Entry, Pack, id_of, manifest_of, read_manifest
 from archsearch.store.durable import TEMPORARY, make_folders, sync_folder
 
-FORMAT = "archsearch pack 1"
-MANIFEST = "manifest.json"
-#: A manifest is read whole: it has some 200 bytes for each file.
-MOST_BYTES = 64 << 20
 #: Problems that an error names, of perhaps many.
 NAMED = 10
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_KEYS = {"sha256", "size", "source", "version"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +40,6 @@ class PackFile:
     content: Path | bytes
     source: str
     version: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What the manifest says of a file."""
-
-    sha256: str
-    size: int
-    source: str
-    version: str
-
-
-@dataclass(frozen=True)
-class Pack:
-    """What a manifest says. ``id`` is its SHA-256: who knows it knows every byte of the pack."""
-
-    id: str
-    about: Mapping[str, JSON]
-    files: Mapping[str, Entry]
 
 
 def write_pack(target: str | Path, files: Iterable[PackFile], *, about: Mapping[str, JSON] | None = None) -> Pack:
@@ -103,7 +76,8 @@ def write_pack(target: str | Path, files: Iterable[PackFile], *, about: Mapping[
                 if hashed.size != size:
                     raise InputError(f"{file.path} was changed while it was packed; try again")
                 entries[file.path] = Entry(hashed.digest.hexdigest(), size, file.source, file.version)
-            manifest = _manifest(about or {}, entries)
+            pack = Pack(id_of(about or {}, entries), dict(about or {}), entries)
+            manifest = manifest_of(pack)
             writer(MANIFEST, len(manifest), Hashed(io.BytesIO(manifest)))
         if os.path.lexists(target):
             raise InputError(f"{target} exists already: name a new pack")
@@ -113,7 +87,7 @@ def write_pack(target: str | Path, files: Iterable[PackFile], *, about: Mapping[
         raise StoreUnavailable(f"{target} cannot be written: {error}; free the disk or check rights") from error
     finally:
         _remove(temporary)
-    return Pack(hashlib.sha256(manifest).hexdigest(), dict(about or {}), entries)
+    return pack
 
 
 def check_pack(path: str | Path, id: str | None = None) -> Pack:
@@ -153,6 +127,41 @@ def unpack(path: str | Path, folder: str | Path, id: str | None = None) -> Pack:
     return pack
 
 
+def mark_pack(path: str | Path, id: str, mark: Mapping[str, JSON]) -> Pack:
+    """Check a pack and write into its manifest what its verification has found, in place of an earlier mark; its id stays.
+
+    A kill at any moment leaves the pack as it was or as it is to be: a folder's manifest is replaced, a file as a whole.
+
+    Raises:
+        InputError, StoreDamaged: as ``check_pack``; nothing was changed.
+        StoreUnavailable: it cannot be written; nothing was changed.
+    """
+    target = Path(path).expanduser().resolve()
+    temporary = target.with_name(f"{TEMPORARY}{uuid4().hex}{target.suffix}")
+    try:
+        if (form := form_of(target)) is FOLDER:
+            pack = replace(check_pack(target, id), verified=dict(mark))
+            with temporary.open("xb") as file:
+                file.write(manifest_of(pack))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target / MANIFEST)
+            sync_folder(target)
+            return pack
+        with form.writer(temporary) as writer:
+            pack = _checked(target, id, lambda name, stream: writer(name, stream.expected, stream))
+            pack = replace(pack, verified=dict(mark))
+            manifest = manifest_of(pack)
+            writer(MANIFEST, len(manifest), Hashed(io.BytesIO(manifest)))
+        os.replace(temporary, target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise StoreUnavailable(f"{target} cannot be marked as verified: {error}; the pack is as it was") from error
+    finally:
+        _remove(temporary)
+    return pack
+
+
 class Hashed:
     """A stream that is hashed while it is read, and gives no more than was ``expected`` and one byte."""
 
@@ -179,7 +188,7 @@ def _checked(path: Path, id: str | None, each: Callable[[str, Hashed], None]) ->
             found = _by_path(path, members)
             if MANIFEST not in found:
                 raise InputError(f"{path} has no {MANIFEST}: it is no pack, or not a whole one")
-            pack = _read_manifest(path, found.pop(MANIFEST))
+            pack = read_manifest(path, found.pop(MANIFEST))
             if id is not None and id != pack.id:
                 raise StoreDamaged(f"{path} is another pack: its id is {pack.id}, not {id}")
             problems = [f"{name} is missing" for name in sorted(pack.files.keys() - found.keys())]
@@ -189,6 +198,8 @@ def _checked(path: Path, id: str | None, each: Callable[[str, Hashed], None]) ->
             if problems:
                 more = f" and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
                 raise StoreDamaged(f"{path} is not what was packed: {'; '.join(problems[:NAMED])}{more}. Get it again.")
+    except RecursionError as error:
+        raise InputError(f"{path} has folders in folders without end; refused") from error
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be read, or what it holds not be written: {error}") from error
     return pack
@@ -250,40 +261,6 @@ def _refuse_paths(paths: Sequence[str]) -> None:
         for index in (i for i, character in enumerate(path) if character == "/"):
             if path[:index] in seen:
                 raise InputError(f"the path {seen[path[:index]]!r} is a file, and the folder of {seen[path]!r}; refused")
-
-
-def _manifest(about: Mapping[str, JSON], entries: Mapping[str, Entry]) -> bytes:
-    """The one text of a manifest. Its ``seal`` is the SHA-256 of the text without: a fault in the manifest is seen, too."""
-    data = {"format": FORMAT, "about": about, "files": {name: asdict(entry) for name, entry in entries.items()}}
-    return _text({**data, "seal": hashlib.sha256(_text(data)).hexdigest()})
-
-
-def _text(data: Mapping[str, JSON]) -> bytes:
-    return (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
-
-
-def _read_manifest(path: Path, member: Member) -> Pack:
-    """
-    Raises:
-        StoreDamaged: it is not as `write_pack` writes it.
-    """
-    try:
-        with member.open() as stream:
-            text = stream.read(MOST_BYTES + 1)
-        data = json.loads(text)
-        entries = {str(name): _entry(entry) for name, entry in data["files"].items()}
-        same = data["format"] == FORMAT and isinstance(data["about"], dict) and _manifest(data["about"], entries) == text
-    except (*DAMAGED, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        same = False
-    if not same:
-        raise StoreDamaged(f"{path}: {MANIFEST} was changed: it is not as archsearch writes one. Get the pack again.")
-    return Pack(hashlib.sha256(text).hexdigest(), data["about"], entries)
-
-
-def _entry(data: Mapping[str, JSON]) -> Entry:
-    if set(data) != _KEYS or not _SHA256.fullmatch(data["sha256"]) or type(data["size"]) is not int or data["size"] < 0:
-        raise ValueError(data)
-    return Entry(data["sha256"], data["size"], str(data["source"]), str(data["version"]))
 
 
 def _remove(path: Path) -> None:

@@ -20,7 +20,7 @@ from archsearch.jobs import StoreDamaged
 CHUNK = 1 << 20
 _DATE = (1980, 1, 1, 0, 0, 0)
 #: What the archives' readers raise where bytes are not those that were written.
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError)
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError, OverflowError)
 
 
 class Readable(Protocol):
@@ -125,7 +125,7 @@ def _read_tar(path: Path) -> Iterator[list[Member]]:
         try:
             archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115  closed with the file
             found = archive.getmembers()
-        except (*DAMAGED, UnicodeError, OverflowError) as error:
+        except DAMAGED as error:
             raise StoreDamaged(f"{path} is no whole .tar file: {error}. Get the pack again.") from error
         end = archive.offset
         yield [Member(info.name, info.size, _wrong_in_tar(info), partial(_open_in_tar, archive, info)) for info in found]
@@ -169,7 +169,7 @@ def _read_zip(path: Path) -> Iterator[list[Member]]:
     with path.open("rb") as file:
         try:
             archive = zipfile.ZipFile(file)
-        except (*DAMAGED, UnicodeError, NotImplementedError) as error:
+        except DAMAGED as error:
             raise StoreDamaged(f"{path} is no whole .zip file: {error}. Get the pack again.") from error
         found = archive.infolist()
         yield [Member(info.filename, info.file_size, _wrong_in_zip(info), partial(archive.open, info)) for info in found]

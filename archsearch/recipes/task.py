@@ -10,10 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from archsearch.jobs import JSON, ArtifactRef
+from archsearch.jobs import JSON, ArtifactRef, InputError
 from archsearch.recipes.ingredient import Slot
 
 if TYPE_CHECKING:
+    from archsearch.recipes.prepared import Prepared
     from archsearch.recipes.recipe import Recipe
 
 #: The artifact with that SHA-256 and size, where the work will read it.
@@ -30,7 +31,7 @@ class Task(ABC):
 
     @abstractmethod
     def load(self, recipe: Recipe) -> Any:
-        """The data that it is trained on.
+        """The data that it is trained on: what was kept of that content, where it was; else as the recipe says.
 
         Raises:
             InputError: it cannot be used, or is not what the recipe was made with.
@@ -47,3 +48,19 @@ class Task(ABC):
     @abstractmethod
     def spec(self, recipe: Recipe, refer: Refer) -> JSON:
         """The spec of the ``work`` that runs a pinned recipe; the job's seed is the recipe's."""
+
+    def keep(self, data: Any, prepared: Prepared) -> None:
+        """Keep data, so that ``load`` finds them without network.
+
+        Raises:
+            InputError: that cannot be done for this task.
+        """
+        raise InputError(f"the task of work {self.work!r} cannot keep data: it has no `keep`, so its recipes need a network.")
+
+    def shortest(self, recipe: Recipe, data: Any) -> tuple[Recipe, Any]:
+        """A pinned recipe and data for a trial of it: few steps and images, and all else as it is, the parent's weights too.
+
+        Raises:
+            InputError: that cannot be done for this task.
+        """
+        raise InputError(f"the task of work {self.work!r} cannot try recipes out: it has no `shortest`.")

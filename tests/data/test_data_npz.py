@@ -127,6 +127,12 @@ BAD: dict[str, tuple[Callable[[dict[str, np.ndarray]], dict[str, Any]], str]] = 
         "y_train cannot be split.*class 2 has 1 sample",
     ),
     "objects": (lambda a: {"y_train": a["y_train"].astype(object)}, "y_train cannot be read.*Object arrays cannot be loaded"),
+    "half a validation split": (lambda a: {"x_val": a["x_test"]}, "x_val is there alone"),
+    "other validation size": (
+        lambda a: {"x_val": a["x_test"][:, :4], "y_val": a["y_test"]},
+        r"those of x_val are \(4, 5, 3\)",
+    ),
+    "unknown validation label": (lambda a: {"x_val": a["x_test"], "y_val": a["y_test"] + 1}, r"y_val\[2\] is 3, out of range"),
     "structured": (lambda a: {"y_train": np.zeros(30, [("a", "i4")])}, "y_train is .*expected integers"),
 }
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import shutil
+import signal
 import stat
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from archsearch.jobs import InputError, StoreDamaged, StoreUnavailable
 from archsearch.recipes import pack_forms
-from archsearch.recipes.pack import MANIFEST, Pack, PackFile, check_pack, unpack, write_pack
+from archsearch.recipes.pack import PackFile, check_pack, mark_pack, unpack, write_pack
+from archsearch.recipes.pack_manifest import MANIFEST, Pack
 
 FORMS = ["pack", "pack.tar", "pack.zip"]
 CONTENT = {
@@ -141,6 +145,59 @@ def test_a_flipped_bit_anywhere_in_an_archives_files_is_caught(packed):
             check_pack(path)
 
 
+def test_a_mark_changes_no_id_and_nothing_else(packed, tmp_path):
+    path, pack = packed
+    before = read(path)
+    marked = mark_pack(path, pack.id, {"figure": 0.1})
+    assert marked == replace(pack, verified={"figure": 0.1}) == check_pack(path, pack.id)
+    assert {**read(path), MANIFEST: b""} == {**before, MANIFEST: b""}
+    assert mark_pack(path, pack.id, {"figure": 0.2}).id == pack.id and check_pack(path).verified == {"figure": 0.2}
+    whole = read(path)
+    rewrite(path, {**whole, MANIFEST: whole[MANIFEST].replace(b"0.2", b"0.3")})  # a mark by hand
+    with pytest.raises(StoreDamaged, match=r"manifest.json was changed"):
+        check_pack(path)
+    rewrite(path, {**whole, "a.yaml": b"recipe: 2\n"})
+    with pytest.raises(StoreDamaged, match=r"a.yaml was changed"):
+        mark_pack(path, pack.id, {})
+    rewrite(path, before)
+    with pytest.raises(StoreDamaged, match="is another pack"):
+        mark_pack(path, "0" * 64, {})
+    assert read(path) == before and {each.name for each in tmp_path.iterdir()} == {"from", path.name}
+
+
+def test_a_kill_while_marking_leaves_the_old_or_the_new_pack(packed):
+    path, pack = packed
+    found = []
+    for moment in range(100):
+        if (child := os.fork()) == 0:
+            calls = itertools.count()
+            for name in ("fsync", "replace", "rename"):
+                setattr(os, name, dying(getattr(os, name), calls, moment))
+            try:
+                mark_pack(path, pack.id, {"moment": moment})
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        after = check_pack(path, pack.id).verified
+        found.append(after)
+        assert after in (None, {"moment": moment})
+        if os.WIFEXITED(status):
+            break
+    assert os.WEXITSTATUS(status) == 0 and after == {"moment": moment} and found[0] is None and moment >= 3
+
+
+def dying(function, count, moment):
+    """Kills its process before the call of that number."""
+
+    def call(*words, **named):
+        if next(count) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*words, **named)
+
+    return call
+
+
 def test_another_pack_that_agrees_with_itself_is_known_by_its_id(packed, tmp_path):
     path, pack = packed
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -211,6 +268,34 @@ def test_links_and_devices_are_refused(tmp_path):
         archive.writestr("a", b"0" * 1_000_000)
     with pytest.raises(InputError, match="'a' is compressed"):
         check_pack(tmp_path / "pack.zip")
+
+
+def test_archives_that_their_readers_choke_on_are_refused(tmp_path):
+    for name in ("sparse.tar", "name.zip", "patched.zip"):
+        write_pack(tmp_path / name, [PackFile("a", b"1", "x")])
+    with tarfile.open(tmp_path / "sparse.tar", "a") as tar:
+        info = tarfile.TarInfo("b")
+        info.pax_headers = {"GNU.sparse.map": "x,y"}
+        tar.addfile(info)
+    whole = (tmp_path / "name.zip").read_bytes()
+    named = whole[:6] + b"\0\x08" + whole[8:30] + b"\xff" + whole[31:]  # a name that says it is UTF-8, and is not
+    (tmp_path / "name.zip").write_bytes(named)
+    at = whole.index(b"PK\1\2") + 8
+    (tmp_path / "patched.zip").write_bytes(whole[:at] + b"\x20" + whole[at + 1 :])  # patches, which zipfile cannot read
+    deep = tmp_path / "deep"
+    write_pack(deep, [PackFile("a", b"1", "x")])
+    here = os.open(deep, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        here, above = os.open("d", os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(here)
+    try:
+        for name in ("sparse.tar", "name.zip", "patched.zip", "deep"):
+            with pytest.raises((StoreDamaged, InputError), match=name):
+                check_pack(tmp_path / name)
+    finally:
+        os.system(f"rm -rf {deep}")  # Python's own way to remove it would not come back, either
 
 
 def test_a_pack_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

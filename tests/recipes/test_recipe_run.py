@@ -26,11 +26,12 @@ from archsearch.data import DataSection, load, normalise
 from archsearch.jobs import InputError, StoreBusy, StoreDamaged
 from archsearch.recipe_export import export_recipe
 from archsearch.recipe_run import load_recipe_run, run_recipe
-from archsearch.recipe_weights import copy_weights, needed_weights, weights_in, weights_of_run
+from archsearch.recipe_weights import weights_in, weights_of_run
 from archsearch.recipes.ingredient import made
 from archsearch.recipes.pantry import from_recipe_id
 from archsearch.recipes.points import recipe_of, recorded
 from archsearch.recipes.recipe import Recipe
+from archsearch.recipes.weights import copy_weights, needed_weights
 
 CONFIG = {
     "data": {"name": "digits", "max_train": 400},
