@@ -52,6 +52,7 @@ def _restore(settings: dict[str, Any], say: Any) -> Path:
 
 
 def _train(settings: dict[str, Any], say: Any) -> dict[str, Any]:
+    from archsearch.recipe_export import export_recipe, settings_of
     from archsearch.recipe_run import run_recipe
     from archsearch.recipes.offline import single_recipe
     from archsearch.recipes.recipe import load_recipe
@@ -60,6 +61,7 @@ def _train(settings: dict[str, Any], say: Any) -> dict[str, Any]:
     if network is not None and settings["isolated"]:
         return {"error": f"this process was to have no network, but knows a way to {network}", "code": 2}
     recipe = load_recipe(Path(settings["files"]) / RECIPE)
+    settings_of(recipe)  # better said before the training
     if settings["rehearse"]:  # what is missing shows within seconds, and checkpoints are written and read
         single_recipe(recipe, device=settings["device"], say=lambda text: say(say=text))
     done = run_recipe(
@@ -70,6 +72,8 @@ def _train(settings: dict[str, Any], say: Any) -> dict[str, Any]:
         say=lambda text: say(say=text),
         progress=lambda data: say(progress=dict(data)),
     )
+    if done.result and not settings["rehearse"]:
+        export_recipe(done, say=lambda text: say(say=text))
     return {"end": done.state, "reason": done.reason, "network": network}
 
 

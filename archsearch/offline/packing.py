@@ -72,7 +72,7 @@ def pack_recipe(
     with TemporaryDirectory(prefix="archsearch-offline-") as place:
         prepared = Prepared(Path(place) / "offline")
         pinned = single_recipe(recipe, sources=sources, prepared=prepared, say=say)
-        files = [*_prepared_files(pinned, prepared, origin or {}), *more, *_python_files(python, Path(place), say)]
+        files = [*_prepared_files(pinned, prepared, origin or {}), *more, *_python_files(pinned, python, Path(place), say)]
         say("writing …")
         return write_pack(target, files, about=about(pinned, threads, figure, origin or {}))
 
@@ -152,10 +152,11 @@ def _prepared_files(recipe: Recipe, prepared: Prepared, origin: Mapping[str, JSO
     return files
 
 
-def _python_files(python: Python, place: Path, say: Say) -> list[PackFile]:
+def _python_files(recipe: Recipe, python: Python, place: Path, say: Say) -> list[PackFile]:
     """A lock, and wheels where they are asked for, of archsearch and the plug-ins that this process has come to use."""
     kinds = (CALLBACKS, DATASETS, INGREDIENTS, OPERATIONS, TASKS, WORKS)
-    packages = (*ALL, *sorted(set().union(*(kind.loaded_from() for kind in kinds))))
+    ours = ALL if recipe.slots.get("export") is None else ("archsearch[onnx]",)
+    packages = (*ours, *sorted(set().union(*(kind.loaded_from() for kind in kinds))))
     if python.platform is None:
         say("locking the packages …")
         return [own_wheel(), locked(packages, python=python.python, index=python.index, progress=_seldom(say))]

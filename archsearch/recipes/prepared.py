@@ -116,6 +116,6 @@ class Prepared:
 
 def own() -> Prepared | None:
     """This user's, the folder ``offline`` of archsearch's cache, unless there is no place for it."""
-    with suppress(RuntimeError):
+    with suppress(InputError):
         return Prepared(cache_folder() / "offline")
     return None

@@ -245,7 +245,7 @@ def test_plug_ins_that_were_used_are_locked_with_the_rest(tmp_path: Path, monkey
     found: Registry[Any] = Registry("dataset")
     monkeypatch.setattr(packing, "DATASETS", found)
     assert found.get("mine") is print
-    lock = packing._python_files(LOCK, tmp_path, lambda text: None)[-1]
+    lock = packing._python_files(empty_recipe(), LOCK, tmp_path, lambda text: None)[-1]
     assert isinstance(lock.content, bytes) and "\nmy-data==1.5" in lock.content.decode()
 
 
