@@ -147,6 +147,7 @@ def test_jobs_run_where_their_device_is_and_two_runs_take_turns(lab, tmp_path):
     lab.until(lambda: lab.state("one")["queue"] == {str(lab.root): 2, str(tmp_path / "other"): 2})
     assert lab.state("one")["node"] == lab.nodes["one"].node_id
     lab.until(lambda: lab.executor.capacity()["train"] == 1, what="the node's slots are taken away")
+    lab.until(lambda: rows(log) and time.time() - float(rows(log)[0][4]) > 0.5, what="the first has measured for a while")
     seen.touch()
     done = lab.ends(3)
     assert all(isinstance(each.outcome, Result) and each.seconds > 0.2 for each in done), done
@@ -263,8 +264,9 @@ def test_a_lock_held_on_the_host_is_said_and_waited_for(lab, tmp_path):
         until(lambda: _locked(file))
         for id_ in (31, 32, 33):
             lab.executor.submit(job(id_, "two", log=str(log)))
-        about = lab.until(lambda: lab.executor.waiting().get(33))
-        assert "waits for device two: locked by another: the lock 'host' on" in waits_for(about)
+        says = "waits for device two: locked by another: the lock 'host' on"
+        told = lambda: [waits_for(about) for id_, about in lab.executor.waiting().items() if id_ == 33]  # noqa: E731
+        lab.until(lambda: any(says in text for text in told()), what="it is said once its actor has answered")
         (two,) = [each for each in list_devices() if each.device == "two"]
         assert two.state == "locked by another" and sum(two.queue.values()) == 2 and two.running["job"] == 31
         lab.executor.cancel(31, force=True)
